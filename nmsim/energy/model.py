@@ -1,0 +1,73 @@
+"""How much energy did a kernel take: action counts times the machine's cost per action, plus static power over time.
+
+Modelled: one cost per action (multiply-accumulate, metadata code, byte at each level, DRAM activate); static power.
+Not modelled: voltage. It is taken as constant, so a lower clock lowers the power of a kernel and the static part's
+share of its energy changes, but an action costs the same joules at every clock. Data-dependent switching is not
+modelled either: a cost is an average over operand values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nmsim.arch.spec import EnergySpec, PowerSpec
+from nmsim.errors import InputError
+from nmsim.hw.counters import Counters
+from nmsim.result.rows import ENERGY_UNITS
+
+JOULES_PER_PJ = 1e-12
+DYNAMIC_UNITS = tuple(unit for unit in ENERGY_UNITS if unit != "static")
+
+
+def dynamic_energy_by_unit_j(counters: Counters, energy_spec: EnergySpec, dtype: str) -> dict[str, float]:
+    """Joules of the counted actions, keyed by ENERGY_UNITS except `static`.
+
+    `dtype` picks the cost of a MAC; InputError where the machine has no cost for it and MACs were executed.
+    Padding is paid for: the count is of executed MACs, not of dense-equivalent ones.
+    """
+    picojoules = {
+        "tensor_core": counters.executed_macs * _mac_pj(counters, energy_spec, dtype),
+        "metadata": counters.metadata_codes * energy_spec.metadata_code_pj,
+        "cuda_core": counters.cuda_core_flops * energy_spec.cuda_core_flop_pj,
+        "shared_memory": counters.shared_memory_bytes * energy_spec.shared_memory_pj_per_byte,
+        "l2": (counters.l2_read_bytes + counters.l2_write_bytes) * energy_spec.l2_pj_per_byte,
+        "dram": (counters.dram_read_bytes + counters.dram_write_bytes) * energy_spec.dram_pj_per_byte
+        + counters.dram_activates * energy_spec.dram_activate_pj,
+    }
+    return {unit: picojoules[unit] * JOULES_PER_PJ for unit in DYNAMIC_UNITS}
+
+
+def static_energy_j(power_spec: PowerSpec, time_us: float) -> float:
+    """Joules of constant and leakage power over `time_us`, launches included."""
+    return power_spec.static_w * time_us * 1e-6
+
+
+def energy_by_unit_j(counters: Counters, energy_spec: EnergySpec, power_spec: PowerSpec, dtype: str, time_us: float) -> dict[str, float]:
+    """Dynamic and static joules together, keyed by ENERGY_UNITS in their order."""
+    return dynamic_energy_by_unit_j(counters, energy_spec, dtype) | {"static": static_energy_j(power_spec, time_us)}
+
+
+def total_energy_j(by_unit_j: Mapping[str, float]) -> float:
+    """Sum over units in the order of ENERGY_UNITS, so that equal parts give an equal total to the last bit."""
+    return sum(by_unit_j.get(unit, 0.0) for unit in ENERGY_UNITS)
+
+
+def average_power_w(energy_j: float, time_us: float) -> float:
+    """Joules over microseconds, 0 for no time."""
+    return energy_j / time_us * 1e6 if time_us > 0 else 0.0
+
+
+def _mac_pj(counters: Counters, energy_spec: EnergySpec, dtype: str) -> float:
+    """Cost of one MAC; a kernel that executes none (a memory-bound pass) needs no entry for its type."""
+    if counters.executed_macs == 0:
+        return 0.0
+    cost_pj = energy_spec.mac_pj.get(dtype)
+    if cost_pj is None:
+        known = ", ".join(sorted(energy_spec.mac_pj)) or "none"
+        raise InputError(
+            f"the machine has no energy per multiply-accumulate of this type (it has {known})",
+            path="energy.mac_pj",
+            value=dtype,
+            fix=f"add energy.mac_pj.{dtype} with its source",
+        )
+    return cost_pj

@@ -1,0 +1,125 @@
+"""The clock under a power cap always fits, is the highest that does on physical curves, and costs few evaluations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nmsim.arch.spec import ClockSpec
+from nmsim.energy.clock import MAX_RUNS, ClockChoice, clock_steps_mhz, clock_under_cap, worst_gap_steps
+
+A100_LIKE = ClockSpec(boost_mhz=1410, min_mhz=210, step_mhz=15)
+watts = st.floats(0.1, 1000)
+
+
+class Meter:
+    """A power curve that counts its evaluations."""
+
+    def __init__(self, power_at: Callable[[int], float]) -> None:
+        self.power_at, self.asked = power_at, list[int]()
+
+    def __call__(self, clock_mhz: int) -> float:
+        self.asked.append(clock_mhz)
+        return self.power_at(clock_mhz)
+
+
+def highest_that_fits(power_at: Callable[[int], float], clock_spec: ClockSpec, limit_w: float) -> int:
+    steps = clock_steps_mhz(clock_spec)
+    return max((mhz for mhz in steps if power_at(mhz) <= limit_w), default=steps[0])
+
+
+clock_specs = st.builds(
+    lambda low, span, step: ClockSpec(boost_mhz=low + span, min_mhz=low, step_mhz=step),
+    st.integers(1, 600),
+    st.integers(0, 2000),
+    st.integers(1, 60),
+)
+
+
+@given(clock_spec=clock_specs)
+def test_steps_are_ascending_and_include_both_ends(clock_spec: ClockSpec) -> None:
+    steps = clock_steps_mhz(clock_spec)
+    assert steps[0] == clock_spec.min_mhz
+    assert steps[-1] == clock_spec.boost_mhz
+    gaps = [high - low for low, high in itertools.pairwise(steps)]
+    assert all(0 < gap <= clock_spec.step_mhz for gap in gaps)
+    assert all(gap == clock_spec.step_mhz for gap in gaps[1:])
+
+
+@given(power_w=watts, spare_w=st.floats(0, 100))
+def test_boost_is_the_only_evaluation_where_it_fits(power_w: float, spare_w: float) -> None:
+    meter = Meter(lambda mhz: power_w * (mhz / 1410))
+    assert clock_under_cap(meter, A100_LIKE, power_w + spare_w) == ClockChoice(1410, power_w, runs=1, capped=False)
+    assert meter.asked == [1410]
+
+
+@given(
+    clock_spec=clock_specs,
+    jumps=st.lists(st.tuples(st.integers(1, 2600), watts), max_size=8),
+    slope_w_per_mhz=st.floats(0, 1),
+    limit_w=st.floats(0.1, 3000),
+    max_runs=st.integers(2, 9),
+)
+def test_on_any_rising_curve_the_choice_was_evaluated_fits_and_is_within_the_stated_gap(
+    clock_spec: ClockSpec, jumps: list[tuple[int, float]], slope_w_per_mhz: float, limit_w: float, max_runs: int
+) -> None:
+    meter = Meter(lambda mhz: 1 + slope_w_per_mhz * mhz + sum(jump_w for at_mhz, jump_w in jumps if mhz >= at_mhz))
+    choice = clock_under_cap(meter, clock_spec, limit_w, max_runs)
+    steps = clock_steps_mhz(clock_spec)
+    assert choice.clock_mhz in meter.asked
+    assert choice.runs == len(meter.asked) == len(set(meter.asked)) <= max_runs
+    assert choice.power_w == meter.power_at(choice.clock_mhz)
+    assert choice.power_w <= limit_w or choice.clock_mhz == clock_spec.min_mhz
+    best = highest_that_fits(meter.power_at, clock_spec, limit_w)
+    assert 0 <= steps.index(best) - steps.index(choice.clock_mhz) <= worst_gap_steps(len(steps), max_runs)
+
+
+@given(
+    static_w=st.floats(10, 150),
+    dynamic_j=st.floats(1e-5, 1e-1),
+    core_cycles=st.floats(1e3, 1e8),
+    memory_us=st.floats(0, 1e5),
+    limit_w=watts,
+)
+def test_a_kernel_of_fixed_energy_with_core_and_memory_time_gets_the_very_highest_clock(
+    static_w: float, dynamic_j: float, core_cycles: float, memory_us: float, limit_w: float
+) -> None:
+    def power_at(mhz: int) -> float:
+        return static_w + dynamic_j / (core_cycles / mhz + memory_us) * 1e6
+
+    choice = clock_under_cap(power_at, A100_LIKE, limit_w)
+    assert choice.clock_mhz == highest_that_fits(power_at, A100_LIKE, limit_w)
+    assert choice.runs <= 6
+
+
+@given(power_w=st.lists(watts, min_size=81, max_size=81), limit_w=watts)
+def test_a_curve_that_is_not_rising_still_gives_an_evaluated_clock_that_fits(power_w: list[float], limit_w: float) -> None:
+    meter = Meter(lambda mhz: power_w[(mhz - 210) // 15])
+    choice = clock_under_cap(meter, A100_LIKE, limit_w)
+    assert choice.clock_mhz in meter.asked
+    assert len(meter.asked) <= MAX_RUNS
+    assert choice.power_w <= limit_w or choice.clock_mhz == 210
+
+
+def test_a_limit_below_the_lowest_clock_returns_that_clock_and_its_power() -> None:
+    choice = clock_under_cap(lambda mhz: 100.0 + mhz, A100_LIKE, 50.0)
+    assert (choice.clock_mhz, choice.power_w, choice.capped) == (210, 310.0, True)
+
+
+def test_a_machine_of_one_clock_is_evaluated_once() -> None:
+    fixed = ClockSpec(boost_mhz=940, min_mhz=940, step_mhz=1)
+    assert clock_under_cap(lambda mhz: 500.0, fixed, 300.0) == ClockChoice(940, 500.0, runs=1, capped=True)
+
+
+def test_a_lower_limit_never_gives_a_higher_clock_on_a_straight_curve() -> None:
+    chosen = [clock_under_cap(lambda mhz: 60 + 0.2 * mhz, A100_LIKE, limit).clock_mhz for limit in range(50, 400, 10)]
+    assert chosen == sorted(chosen)
+
+
+def test_fewer_than_two_runs_cannot_promise_a_clock_that_fits() -> None:
+    with pytest.raises(ValueError, match="max_runs must be at least 2"):
+        clock_under_cap(float, A100_LIKE, 100.0, max_runs=1)
