@@ -1,0 +1,252 @@
+"""The frozen, unit-suffixed specification of a GPU-like machine: data only, read from YAML by `nmsim.arch.load`.
+
+Every block carries `sources`, a text for each of its keys ('*' covers the rest): datasheet, paper and table,
+microbenchmark, fit to named rows, or assumption. `nmsim arch check` refuses a value without one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nmsim.sparsity.pattern import NMPattern
+
+Positive = Annotated[int, Field(gt=0, le=2**40)]
+NonNegative = Annotated[int, Field(ge=0, le=2**40)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Block(BaseModel):
+    """A part of a machine: strict types, no unknown keys, immutable, each key with a source."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    sources: dict[str, str] = Field(default_factory=dict)
+
+
+class ClockSpec(Block):
+    """Core clock: the boost clock and the steps a power cap may lower it by."""
+
+    boost_mhz: Positive
+    min_mhz: Positive
+    step_mhz: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClockSpec:
+        if self.min_mhz > self.boost_mhz:
+            raise ValueError(f"min_mhz must not exceed boost_mhz ({self.boost_mhz}), got {self.min_mhz}")
+        return self
+
+
+class SmSpec(Block):
+    """Streaming multiprocessors: how many, and what bounds the CTAs and warps resident on one."""
+
+    count: Positive
+    max_warps: Positive
+    max_ctas: Positive
+    registers: Positive
+    """32-bit registers per SM."""
+    shared_memory_bytes: Positive
+    shared_memory_per_cta_bytes: Positive
+    shared_memory_reserved_per_cta_bytes: NonNegative
+    schedulers: Positive
+    """Warp schedulers per SM, each issuing one warp instruction per cycle."""
+    fp32_fma_per_cycle: Positive
+    """CUDA-core FP32 FMA per SM per cycle."""
+    cta_launch_cycles: NonNegative
+    """From a free slot to the first instruction of the next CTA."""
+
+
+class SharedMemorySpec(Block):
+    """The banked shared memory of one SM."""
+
+    banks: Positive
+    bank_bytes: Positive
+    latency_cycles: NonNegative
+    """From the issue of an ldmatrix to its data in registers, unloaded."""
+
+
+class MmaSpec(Block):
+    """One matrix instruction of one tensor core: dense, or with an N:M operand A (k then counts the dense reduction)."""
+
+    dtype: str
+    shape: tuple[Positive, Positive, Positive]
+    """(m, n, k)."""
+    pattern: str = "dense"
+    issue_interval_cycles: PositiveFloat
+    """Cycles between two such instructions on one tensor core."""
+    latency_cycles: Positive
+    """From issue to the earliest dependent issue."""
+
+    @model_validator(mode="after")
+    def _pattern(self) -> MmaSpec:
+        if self.pattern != "dense":
+            NMPattern.parse(self.pattern)
+        return self
+
+    @property
+    def nm(self) -> NMPattern | None:
+        """The N:M pattern of operand A, None for a dense instruction."""
+        return None if self.pattern == "dense" else NMPattern.parse(self.pattern)
+
+
+class DecoderSpec(Block):
+    """Metadata decoding in front of the selector of each tensor core."""
+
+    codes_per_cycle: PositiveFloat
+    """Metadata codes (one per kept element) one tensor core decodes in a cycle."""
+    latency_cycles: NonNegative
+
+
+class TensorCoreSpec(Block):
+    """The tensor cores of one SM and the instructions they run."""
+
+    per_sm: Positive
+    mma: tuple[MmaSpec, ...] = Field(min_length=1)
+    decoder: DecoderSpec
+    register_read_bytes_per_cycle: PositiveFloat
+    """Operand bytes per cycle the register file gives one tensor core."""
+    compressible_only_k_contiguous: tuple[str, ...] = ()
+    """Element types that the hardware cannot transpose on load: another layout pays for a transposed copy."""
+
+
+class NocSpec(Block):
+    """SM to L2: each SM's own port."""
+
+    sm_port_bytes_per_cycle: PositiveFloat
+    """Bytes per core cycle an SM may receive."""
+    sm_write_bytes_per_cycle: PositiveFloat
+    """Bytes per core cycle an SM may send (epilogue)."""
+
+
+class L2Spec(Block):
+    """The shared L2: capacity, partitions, rate and latency in its own clock."""
+
+    capacity_bytes: Positive
+    partitions: Annotated[int, Field(ge=1, le=16)]
+    slices_per_partition: Positive
+    bytes_per_cycle_per_slice: Positive
+    clock_mhz: Positive
+    sustained_fraction: Fraction
+    """Share of slices x bytes per cycle that a perfectly spread stream sustains."""
+    near_latency_cycles: Positive
+    """L2 cycles from an SM's request to the data, hit in its own partition."""
+    far_latency_cycles: Positive
+    """The same for a hit in another partition."""
+    block_bytes: Annotated[int, Field(ge=1024, le=1 << 20)]
+    """Granularity of the model's look-ups: a byte range of a stored tensor."""
+
+    @property
+    def bandwidth_gb_per_s(self) -> float:
+        """Sustained bandwidth of all partitions together."""
+        peak = self.partitions * self.slices_per_partition * self.bytes_per_cycle_per_slice * self.clock_mhz / 1000
+        return peak * self.sustained_fraction
+
+
+class DramSpec(Block):
+    """DRAM channels with banks and open rows; times in ns, so that they do not slow down with the core clock."""
+
+    capacity_gib: Positive
+    channels: Annotated[int, Field(ge=1, le=256)]
+    bandwidth_gb_per_s: PositiveFloat
+    """Pin bandwidth of all channels together."""
+    interleave_bytes: Annotated[int, Field(ge=32, le=65536)]
+    """Consecutive bytes on one channel, and the size of one access."""
+    banks: Annotated[int, Field(ge=1, le=256)]
+    """Banks per channel."""
+    row_bytes: Annotated[int, Field(ge=256, le=65536)]
+    controller_ns: NonNegativeFloat
+    """Fixed path from an L2 miss to the channel and back, beside the row and bus times."""
+    cas_ns: PositiveFloat
+    row_to_column_ns: PositiveFloat
+    precharge_ns: PositiveFloat
+    row_active_ns: PositiveFloat
+    """tRAS: least time from activate to precharge."""
+    turnaround_ns: NonNegativeFloat
+    """Bus idle between a read and a write."""
+    refresh_interval_ns: PositiveFloat
+    """tREFI; each channel stops for `refresh_ns` once in it."""
+    refresh_ns: NonNegativeFloat
+
+
+class TileSpec(Block):
+    """One kernel template of the library: CTA tile, warp tile (in the kernel's frame, A = the compressed operand), stages."""
+
+    cta: tuple[Positive, Positive, Positive]
+    """(m, n, k in bytes of a dense operand row: 64 or 128), so that one row serves every element type."""
+    warp: tuple[Positive, Positive]
+    stages: Annotated[int, Field(ge=2, le=12)]
+
+
+class KernelsSpec(Block):
+    """The GEMM library the machine is given: what tiles exist, how far K is split, how CTAs are ordered."""
+
+    tiles: tuple[TileSpec, ...] = Field(min_length=1)
+    max_split_k: Annotated[int, Field(ge=1, le=64)]
+    raster_width: Positive
+    """CTA columns of one swizzled raster band (dense and N:M kernels)."""
+    registers_per_thread: Positive
+    """Registers a thread needs beside its accumulators."""
+
+
+class LaunchSpec(Block):
+    """Host-side costs of a kernel, outside its cycles."""
+
+    kernel_us: NonNegativeFloat
+    nm_extra_us: NonNegativeFloat
+    """More for a kernel with a compressed operand."""
+
+
+class EnergySpec(Block):
+    """Energy per action; static power is charged over time."""
+
+    mac_pj: dict[str, NonNegativeFloat]
+    """Per executed multiply-accumulate on the tensor cores, by element type, operands from registers included."""
+    cuda_core_flop_pj: NonNegativeFloat
+    metadata_code_pj: NonNegativeFloat
+    """Decode and select, per kept element."""
+    shared_memory_pj_per_byte: NonNegativeFloat
+    l2_pj_per_byte: NonNegativeFloat
+    """L2 array and the wires to the SM."""
+    dram_pj_per_byte: NonNegativeFloat
+    dram_activate_pj: NonNegativeFloat
+
+
+class PowerSpec(Block):
+    """The board: its limit and what it burns while idle."""
+
+    board_limit_w: PositiveFloat
+    static_w: NonNegativeFloat
+    """Constant and leakage power, clock-independent."""
+
+
+class GpuSpec(Block):
+    """A GPU-like machine with sparse tensor cores."""
+
+    schema_version: Literal["nmsim-arch/1"] = Field(alias="schema")
+    name: str = Field(min_length=1, max_length=200)
+    kind: Literal["gpu"]
+    description: str = ""
+    clock: ClockSpec
+    sm: SmSpec
+    shared_memory: SharedMemorySpec
+    tensor_core: TensorCoreSpec
+    noc: NocSpec
+    l2: L2Spec
+    dram: DramSpec
+    kernels: KernelsSpec
+    launch: LaunchSpec
+    energy: EnergySpec
+    power: PowerSpec
+
+    def peak_macs_per_cycle(self, dtype: str, pattern: NMPattern | None = None) -> float:
+        """Dense-equivalent MACs per core cycle of the whole machine, 0 where no instruction serves the pair."""
+        rates = [
+            mma.shape[0] * mma.shape[1] * mma.shape[2] / mma.issue_interval_cycles
+            for mma in self.tensor_core.mma
+            if mma.dtype == dtype and mma.nm == pattern
+        ]
+        return max(rates, default=0.0) * self.tensor_core.per_sm * self.sm.count

@@ -1,0 +1,179 @@
+"""The chip level as simpy processes: the readable reference of the two wirings.
+
+A CTA is a process that reads like a multistage mainloop: fill the stages, then for each k-tile wait for its operands,
+ask for the k-tile that takes the freed stage, reserve the tensor pipe; at the end drain, wait for the previous slice of
+a split reduction, write the tile, and let the next CTA have the slot.
+
+Modelled: launch order, occupancy, stages, exposed waits, split-K in slice order, epilogue traffic.
+Not modelled: anything finer than a k-tile, pre-emption, several kernels at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+from simpy.events import Event
+
+from nmsim.engine.environment import KeyedEnvironment
+from nmsim.hw.dram import Dram
+from nmsim.hw.l2 import L2, Descriptor
+from nmsim.hw.mainloop import MainloopTicks
+from nmsim.hw.outcome import ChipOutcome
+from nmsim.hw.sm import Sm
+from nmsim.hw.timing import ChipTiming
+from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE, KernelPlan
+from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
+from nmsim.rules.event import BEGIN, END, EPILOGUE, START, WRITE, event_key
+from nmsim.rules.tile import partial_box, partial_bytes, side
+
+Process = Generator[Event, None, None]
+
+
+class Chip:
+    """A whole machine running one kernel; build it, `run` it once, read the outcome."""
+
+    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks) -> None:
+        self._t = timing
+        self._plan = plan
+        self._mainloop = mainloop
+        self._ctas: list[list[int]] = plan.ctas.tolist()
+        self._operands: list[list[Descriptor]] = plan.operands.tolist()
+        self._outputs: list[Descriptor] = plan.outputs.tolist()
+        self._accumulate: list[int] = plan.accumulate.tolist()
+        self._workspace: Descriptor = plan.workspace.tolist()
+        self._gather: list[int] = plan.gather.tolist()
+        self._tile: tuple[int, int, int] = plan.mainloop.cta_tile
+        self._env = KeyedEnvironment()
+        self.dram = Dram(timing)
+        self.l2 = L2(timing, self.dram, plan.tensors.tolist())
+        self.sms = [Sm(index, timing, self.l2, mainloop) for index in range(timing.sms)]
+        self._next_cta = 0
+        self._released: dict[tuple[int, int], bool] = {}
+        self._waiting: dict[tuple[int, int], tuple[Sm, int, Event]] = {}
+
+    def run(self) -> ChipOutcome:
+        """Run every CTA to its end."""
+        for _ in range(self._plan.occupancy):
+            for sm in self.sms:
+                self._launch_next(sm)
+        self._env.run()
+        total = max((sm.last_end for sm in self.sms), default=0)
+        for sm in self.sms:
+            sm.close(total)
+        return self._outcome(total)
+
+    def _launch_next(self, sm: Sm) -> None:
+        if self._next_cta < len(self._ctas):
+            self._env.process(self._cta(sm, self._next_cta, self._env.tick + self._t.cta_launch))
+            self._next_cta += 1
+
+    def _cta(self, sm: Sm, cta: int, begin: int) -> Process:
+        env, stages = self._env, self._plan.mainloop.stages
+        row = self._ctas[cta]
+        k_tiles = -(-(row[K1] - row[K0]) // self._tile[2])
+        yield env.until(begin, event_key(BEGIN, sm.index, cta))
+        sm.in_mainloop += 1
+        landed = [self._load(sm, row, k_tile) for k_tile in range(min(stages - 1, k_tiles))]
+        ready = landed[0][0] + self._mainloop.fill
+        for k_tile in range(k_tiles):
+            yield env.until(ready, event_key(START, sm.index, cta))
+            ahead = k_tile + stages - 1
+            if ahead < k_tiles:
+                landed.append(self._load(sm, row, ahead))
+            start = max(env.tick, sm.pipe_free)
+            if k_tile == 0:
+                sm.charge_first_gap(start, begin, landed[0][1])
+            else:
+                sm.charge_gap(start, landed[k_tile][1])
+            _, done = sm.reserve_pipe(env.tick)
+            ready = done if k_tile + 1 == k_tiles else max(done, landed[k_tile + 1][0])
+        yield from self._epilogue(sm, cta, row, ready + self._mainloop.drain)
+
+    def _epilogue(self, sm: Sm, cta: int, row: list[int], drained: int) -> Process:
+        env = self._env
+        yield env.until(drained, event_key(EPILOGUE, sm.index, cta))
+        sm.in_mainloop -= 1
+        split = row[SLICES] > 1
+        waited = 0
+        if row[SLICE] > 0 and not self._released.get((row[TILE], row[SLICE] - 1), False):
+            turn = env.event()
+            self._waiting[row[TILE], row[SLICE] - 1] = (sm, cta, turn)
+            yield turn
+            waited = env.tick - drained
+        output = self._outputs[row[GROUP]]
+        x0, x1, y0, y1 = side(output[DIMENSION], row[M0], row[M1], row[N0], row[N1])
+        output_box = operand_box(output, self._gather, x0, x1, y0, y1, row[BATCH])
+        output_bytes = operand_bytes(output, x1 - x0, y1 - y0)
+        partial = partial_box(row[TILE], self._tile[0], self._tile[1])
+        partial_size = partial_bytes(row[M1] - row[M0], row[N1] - row[N0])
+        if row[SLICE] > 0 or self._accumulate[row[GROUP]]:
+            source = (self._workspace, partial, partial_size) if row[SLICE] > 0 else (output, output_box, output_bytes)
+            read, _ = sm.load(env.tick, *source)
+            yield env.until(read, event_key(WRITE, sm.index, cta))
+        last = row[SLICE] + 1 == row[SLICES]
+        written = (output, output_box, output_bytes) if last else (self._workspace, partial, partial_size)
+        end = sm.store(env.tick, *written)
+        yield env.until(end, event_key(END, sm.index, cta))
+        sm.last_end, sm.last_split_wait = env.tick, waited
+        if split:
+            self._release(row[TILE], row[SLICE])
+        self._launch_next(sm)
+
+    def _release(self, tile: int, slice_: int) -> None:
+        """Let the next slice of this output tile go on, now if it is already waiting."""
+        self._released[tile, slice_] = True
+        waiter = self._waiting.pop((tile, slice_), None)
+        if waiter is not None:
+            sm, cta, turn = waiter
+            resume = self._env.until(self._env.tick, event_key(EPILOGUE, sm.index, cta))
+            resume.callbacks.append(lambda _: self._resume(turn))  # type: ignore[union-attr]
+
+    @staticmethod
+    def _resume(turn: Event) -> None:
+        """Run the waiting process inside this very event, so that its place in the order is the event's key."""
+        turn._ok = True
+        turn._value = None
+        callbacks, turn.callbacks = turn.callbacks, None  # type: ignore[assignment]
+        for callback in callbacks:
+            callback(turn)
+
+    def _load(self, sm: Sm, row: list[int], k_tile: int) -> tuple[int, list[int]]:
+        """Ask for all operands of a k-tile. Returns (tick the last has landed, its time by part)."""
+        k0 = row[K0] + k_tile * self._tile[2]
+        k1 = min(row[K1], k0 + self._tile[2])
+        landed, parts = -1, [0]
+        for t in self._operands[row[GROUP]]:
+            x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
+            box = operand_box(t, self._gather, x0, x1, k0, k1, row[BATCH])
+            data, data_parts = sm.load(self._env.tick, t, box, operand_bytes(t, x1 - x0, k1 - k0))
+            if data > landed:
+                landed, parts = data, data_parts
+        return landed, parts
+
+    def _outcome(self, total: int) -> ChipOutcome:
+        return ChipOutcome(
+            ticks=total,
+            reserved_ticks=np.array([sm.reserved_ticks for sm in self.sms], dtype=np.int64),
+            k_tiles=np.array([sm.k_tiles for sm in self.sms], dtype=np.int64),
+            stalls=np.array([sm.stalls for sm in self.sms], dtype=np.int64),
+            unexplained=sum(sm.unexplained for sm in self.sms),
+            l2_read_bytes=sum(sm.read_port.bytes for sm in self.sms),
+            l2_write_bytes=sum(sm.write_port.bytes for sm in self.sms),
+            dram_read_bytes=self.dram.read_bytes,
+            dram_write_bytes=self.dram.write_bytes,
+            dram_activates=self.dram.activates,
+            dram_accesses=self.dram.accesses,
+            block_lookups=self.l2.lookups,
+            block_misses=self.l2.misses,
+        )
+
+
+def run_events(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False) -> ChipOutcome:
+    """Run one kernel with simpy; `warm` starts from the L2 contents that one untimed run of the same kernel leaves."""
+    chip = Chip(timing, plan, mainloop)
+    if warm:
+        first = Chip(timing, plan, mainloop)
+        first.run()
+        chip.l2.warm_from(first.l2)
+    return chip.run()

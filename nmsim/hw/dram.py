@@ -1,0 +1,58 @@
+"""DRAM: channels with banks and open rows behind one data bus each.
+
+Modelled: address spread over channels and banks, row hit / empty / conflict, activates of other banks overlapping a
+burst, tRAS, the bus at its exact rate, read/write turnaround, refresh of a whole channel.
+Not modelled: bank groups, tFAW, reordering of requests (a channel serves them in order of arrival), ECC traffic, anything
+finer than one channel interleave.
+"""
+
+from __future__ import annotations
+
+from nmsim.hw.timing import ChipTiming
+from nmsim.rules.dram import after_refresh, bus_ready, locate, open_column
+from nmsim.rules.server import serve
+
+
+class Dram:
+    """All channels; times in ticks."""
+
+    def __init__(self, timing: ChipTiming) -> None:
+        self._t = timing
+        banks = timing.channels * timing.banks
+        self._open_row = [-1] * banks
+        self._column_ready = [0] * banks
+        self._precharge_ready = [0] * banks
+        self._bus_free = [0] * timing.channels
+        self._bus_remainder = [0] * timing.channels
+        self._last_was_write = [0] * timing.channels
+        self.read_bytes = self.write_bytes = self.activates = self.accesses = 0
+
+    def access(self, arrival: int, address: int, nbytes: int, is_write: int) -> tuple[int, int, int, int]:
+        """One access of at most an interleave. Returns (end, queue, row, bus): when its last byte is there, and why so late."""
+        t = self._t
+        channel, in_channel, row = locate(address // t.interleave, t.channels, t.chunks_per_row, t.banks)
+        bank = channel * t.banks + in_channel
+        column, began, activated = open_column(
+            arrival, row, self._open_row[bank], self._column_ready[bank], self._precharge_ready[bank], t.precharge, t.activate
+        )
+        data = column + t.column_access
+        ready = max(data, bus_ready(self._bus_free[channel], self._last_was_write[channel], is_write, t.turnaround))
+        stagger = t.refresh + channel * (t.refresh_interval - t.refresh) // t.channels
+        ready = after_refresh(ready, stagger, t.refresh_interval, t.refresh)
+        start, end, self._bus_remainder[channel] = serve(ready, ready, self._bus_remainder[channel], nbytes, t.bus_num, t.bus_den)
+        if activated:
+            self._open_row[bank] = row
+            self._column_ready[bank] = column
+            self._precharge_ready[bank] = max(column - t.activate + t.row_active, end)
+            self.activates += 1
+        else:
+            self._precharge_ready[bank] = max(self._precharge_ready[bank], end)
+        self._bus_free[channel] = end
+        self._last_was_write[channel] = is_write
+        self.accesses += 1
+        if is_write:
+            self.write_bytes += nbytes
+        else:
+            self.read_bytes += nbytes
+        row_ticks, bus_ticks = data - began, end - start
+        return end, end - arrival - row_ticks - bus_ticks, row_ticks, bus_ticks

@@ -1,0 +1,117 @@
+"""The shared L2: partitions with bandwidth, near and far latency, blocks kept by least recent use, write-back.
+
+Modelled: capacity in bytes, LRU replacement, look-up by block (a byte range of a stored tensor), misses that later
+requests join, dirty blocks written to DRAM when evicted, each partition's bandwidth as a FIFO server.
+Not modelled: sets and ways, conflicts between the slices of a partition (their sustained rate is a parameter), sectors:
+a block is fetched whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from nmsim.hw.dram import Dram
+from nmsim.hw.timing import ChipTiming
+from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_chunks
+from nmsim.rules.server import serve
+from nmsim.rules.sharing import PARTS
+
+Descriptor = list[int]
+
+
+class L2:
+    """Serves block look-ups; all times in ticks."""
+
+    def __init__(self, timing: ChipTiming, dram: Dram, tensors: list[Descriptor]) -> None:
+        self._t = timing
+        self._dram = dram
+        self._tensors = tensors
+        self._free = [0] * timing.partitions
+        self._remainder = [0] * timing.partitions
+        self._resident: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        """block -> (bytes, dirty), least recently used first."""
+        self._filled: dict[int, int] = {}
+        self._resident_bytes = 0
+        self.lookups = self.misses = 0
+
+    def warm_from(self, other: L2) -> None:
+        """Take over the contents (not the times) of an L2 that an earlier launch left behind."""
+        self._resident = OrderedDict(other._resident)
+        self._resident_bytes = other._resident_bytes
+
+    def read(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> tuple[int, list[int]]:
+        """Look a block up for `nbytes` of it. Returns (tick of the data at the SM, its time by part of the request)."""
+        start, end, latency, block = self._reserve(now, sm, t, row_block, column_block, nbytes)
+        request = latency // 2
+        data = end + latency
+        parts = [0] * PARTS
+        if block in self._resident:
+            self._resident.move_to_end(block)
+            filled = self._filled.get(block, 0) + latency - request
+            if filled > data:
+                parts[3] = filled - data
+                data = filled
+        else:
+            self.misses += 1
+            filled, parts[3], parts[4], parts[5] = self._fetch(start + request, t, row_block, column_block)
+            self._filled[block] = filled
+            data = max(data, filled + latency - request)
+            self._install(block, t, row_block, column_block, 0, start + request)
+        parts[1] = start - now
+        parts[2] = data - now - parts[1] - parts[3] - parts[4] - parts[5]
+        return data, parts
+
+    def write(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> int:
+        """Write `nbytes` of a block (posted). Returns the tick at which the partition has taken them."""
+        start, end, latency, block = self._reserve(now, sm, t, row_block, column_block, nbytes)
+        if block in self._resident:
+            size, _ = self._resident[block]
+            self._resident[block] = (size, 1)
+            self._resident.move_to_end(block)
+        else:
+            self.misses += 1
+            self._install(block, t, row_block, column_block, 1, start + latency // 2)
+        return end
+
+    def _reserve(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> tuple[int, int, int, int]:
+        """Book the block's partition. Returns (start, end, hit latency from this SM, block)."""
+        timing = self._t
+        block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
+        partition = (row_block + column_block + t[TENSOR]) % timing.partitions
+        start, end, self._remainder[partition] = serve(
+            now, self._free[partition], self._remainder[partition], nbytes, timing.l2_num, timing.l2_den
+        )
+        self._free[partition] = end
+        self.lookups += 1
+        latency = timing.l2_near if partition == sm % timing.partitions else timing.l2_far
+        return start, end, latency, block
+
+    def _fetch(self, arrival: int, t: Descriptor, row_block: int, column_block: int) -> tuple[int, int, int, int]:
+        """Read a block from DRAM. Returns (tick it is filled, queue, row, bus) of its last piece."""
+        address, step, chunks, unit, size = block_chunks(t, row_block, column_block, self._t.interleave)
+        last, queue, row, bus = arrival, 0, 0, 0
+        for chunk in range(chunks):
+            nbytes = min(unit, size - chunk * unit)
+            end, chunk_queue, chunk_row, chunk_bus = self._dram.access(arrival, address + chunk * step, nbytes, 0)
+            if end > last:
+                last, queue, row, bus = end, chunk_queue, chunk_row, chunk_bus
+        return last + self._t.controller, queue, row, bus + self._t.controller
+
+    def _install(self, block: int, t: Descriptor, row_block: int, column_block: int, dirty: int, now: int) -> None:
+        """Give a block a place, evicting the least recently used ones until it fits."""
+        size = block_chunks(t, row_block, column_block, self._t.interleave)[4]
+        self._resident[block] = (size, dirty)
+        self._resident_bytes += size
+        while self._resident_bytes > self._t.l2_capacity and len(self._resident) > 1:
+            victim, (victim_size, victim_dirty) = self._resident.popitem(last=False)
+            self._resident_bytes -= victim_size
+            if victim_dirty:
+                self._write_back(victim, now)
+
+    def _write_back(self, block: int, now: int) -> None:
+        owner = next(t for t in reversed(self._tensors) if t[FIRST_BLOCK] <= block)
+        row_block, column_block = divmod(block - owner[FIRST_BLOCK], owner[BLOCK_COLUMNS])
+        address, step, chunks, unit, size = block_chunks(owner, row_block, column_block, self._t.interleave)
+        for chunk in range(chunks):
+            nbytes = min(unit, size - chunk * unit)
+            self._dram.access(now, address + chunk * step, nbytes, 1)

@@ -1,0 +1,83 @@
+"""What mapping hands to the machine: one kernel as CTAs over stored tensors, in plain integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+(GROUP, M0, M1, N0, N1, K0, K1, BATCH, TILE, SLICE, SLICES) = range(11)
+"""Columns of the CTA table: which problem of the kernel; its output and reduction ranges (elements, in range); batch
+element; output tile; slice of a split reduction and how many there are."""
+CTA_FIELDS = 11
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MainloopKey:
+    """What the SM level needs to know of a kernel: nothing of the problem's size."""
+
+    kind: str
+    """`mma` (tensor cores) or `stream` (CUDA cores, memory-bound)."""
+    dtype: str
+    pattern: str
+    """Pattern the tensor core runs on operand A, `dense` for none."""
+    cta_tile: tuple[int, int, int]
+    """(m, n, k) in elements; k counts the dense reduction."""
+    warp_tile: tuple[int, int]
+    stages: int
+    mma_shape: tuple[int, int, int]
+    copy_bytes: int
+    """Operand bytes written to shared memory per k-tile (A, B and E)."""
+    stream_flops: int = 0
+    """CUDA-core flops per k-tile of a `stream` kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class KernelPlan:
+    """One kernel launch. Tables are int64; descriptors follow `nmsim.rules.box`."""
+
+    name: str
+    mainloop: MainloopKey
+    occupancy: int
+    occupancy_limiter: str
+    ctas: Int64
+    """[CTAs, CTA_FIELDS] in launch order."""
+    operands: Int64
+    """[groups, operands, FIELDS]."""
+    outputs: Int64
+    """[groups, FIELDS]."""
+    workspace: Int64
+    """[FIELDS]: partial sums of split-K, a tile of FP32 after another."""
+    tensors: Int64
+    """[tensors, FIELDS]: the distinct tensors, by ascending first block."""
+    gather: Int64
+    accumulate: Int64
+    """[groups]: 1 where the epilogue adds to the output instead of writing it."""
+    blocks: int
+    """L2 blocks of all tensors."""
+    dense_equivalent_macs: int
+    executed_macs_per_k_tile: int
+    """Of a full CTA tile, after compression; edge tiles pay it too."""
+    codes_per_k_tile: int
+    split_k: int = 1
+    workspace_pitch: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def k_tiles_per_cta(self) -> Int64:
+        """[CTAs]: k-tiles each CTA walks through."""
+        k_tile = self.mainloop.cta_tile[2]
+        tiles: Int64 = -(-(self.ctas[:, K1] - self.ctas[:, K0]) // k_tile)
+        return tiles
+
+    @property
+    def k_tiles(self) -> int:
+        """k-tiles of the whole kernel."""
+        return int(self.k_tiles_per_cta.sum())
+
+    def waves(self, sms: int) -> float:
+        """CTAs over the CTAs that run at once."""
+        return len(self.ctas) / (sms * self.occupancy)

@@ -1,0 +1,110 @@
+"""Which bytes of a stored tensor one k-tile of an operand touches, as a box of rows x bytes, and the L2 blocks it covers.
+
+A tensor is described by a row of integers (the `Field` indices below), the same for every kernel, so that kernels with
+other tiles hit the same blocks and the taps of a convolution hit the same input bytes. An operand tile is the product
+of two index ranges: `x` (rows m or n of the GEMM) and `k` (its reduction); for an output, `x` and `k` are its two sides.
+
+Modelled: both storage orders, compressed rows, convolution taps (with stride, dilation, padding), gathered rows.
+Not modelled: holes inside a box (the skipped pixels of a stride, the dropped rows of a gather): a box is looked up
+whole, while the bytes that travel to the SM are the useful ones.
+"""
+
+from __future__ import annotations
+
+from nmsim.rules.jit import rule
+
+ROWS, COLUMNS, PIXELS_X, PIXELS_K, GATHER_K, GATHER_X = 0, 1, 2, 3, 4, 5
+"""Kinds: rows follow x and bytes follow k; the reverse; rows are input pixels of output pixels x under the taps of k;
+rows are input pixels of output pixels k under the taps of x; rows are gather[k]; rows are gather[x]."""
+
+(KIND, FIRST_BLOCK, ADDRESS, ROW_COUNT, PITCH, BLOCK_ROWS, BLOCK_WIDTH, BLOCK_COLUMNS) = range(8)
+(BITS, KEEP_N, KEEP_M, ROWS_PER_BATCH, BYTES_PER_BATCH, ROW_OFFSET, BYTE_OFFSET, GATHER_START) = range(8, 16)
+(CHANNELS, TAPS_W, OUT_W, OUT_PIXELS, IN_W, IN_PIXELS, STRIDE_H, STRIDE_W) = range(16, 24)
+(PAD_H, PAD_W, DILATION_H, DILATION_W, TENSOR, DIMENSION) = range(24, 30)
+FIELDS = 30
+"""Length of a descriptor."""
+
+
+@rule
+def stored_bytes(elements: int, bits: int, keep_n: int, keep_m: int) -> int:
+    """Bytes of the first `elements` of a row of which keep_n of every keep_m are stored, rounded up to a byte."""
+    kept = elements // keep_m * keep_n + min(elements % keep_m, keep_n)
+    return (kept * bits + 7) // 8
+
+
+@rule
+def pixel_row(pixel: int, tap: int, t) -> int:  # type: ignore[no-untyped-def]  # t: descriptor, an int64 row or a list
+    """Input pixel (row of the stored tensor) that output pixel `pixel` reads under filter tap `tap`; may lie outside."""
+    image, rest = pixel // t[OUT_PIXELS], pixel % t[OUT_PIXELS]
+    tap_h, tap_w = tap // t[TAPS_W], tap % t[TAPS_W]
+    row_h = rest // t[OUT_W] * t[STRIDE_H] + tap_h * t[DILATION_H] - t[PAD_H]
+    row_w = rest % t[OUT_W] * t[STRIDE_W] + tap_w * t[DILATION_W] - t[PAD_W]
+    return image * t[IN_PIXELS] + row_h * t[IN_W] + row_w  # type: ignore[no-any-return]
+
+
+@rule
+def pixel_box(p0: int, p1: int, c0: int, c1: int, t) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """Box of output pixels [p0, p1) under the filter elements [c0, c1), counted tap by tap with the channel fastest."""
+    first_tap, last_tap = c0 // t[CHANNELS], (c1 - 1) // t[CHANNELS]
+    corner_a, corner_b = pixel_row(p0, first_tap, t), pixel_row(p0, last_tap, t)
+    corner_c, corner_d = pixel_row(p1 - 1, first_tap, t), pixel_row(p1 - 1, last_tap, t)
+    row_lo = max(min(corner_a, corner_b, corner_c, corner_d), 0)
+    row_hi = min(max(corner_a, corner_b, corner_c, corner_d) + 1, t[ROW_COUNT])
+    if row_hi <= row_lo:  # the whole tile lies in the padding: it still looks at the nearest row
+        row_lo = min(row_lo, t[ROW_COUNT] - 1)
+        row_hi = row_lo + 1
+    if first_tap == last_tap:
+        lo, hi = c0 % t[CHANNELS], (c1 - 1) % t[CHANNELS] + 1
+    else:
+        lo, hi = 0, t[CHANNELS]
+    return row_lo, row_hi, lo * t[BITS] // 8, (hi * t[BITS] + 7) // 8
+
+
+@rule
+def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(row_lo, row_hi, byte_lo, byte_hi) of tensor `t` that x in [x0, x1) and k in [k0, k1) touch in batch element `batch`."""
+    kind = t[KIND]
+    if kind == ROWS:
+        row_lo, row_hi = x0, x1
+        byte_lo = stored_bytes(k0, t[BITS], t[KEEP_N], t[KEEP_M])
+        byte_hi = stored_bytes(k1, t[BITS], t[KEEP_N], t[KEEP_M])
+    elif kind == COLUMNS:
+        row_lo, row_hi = k0, k1
+        byte_lo, byte_hi = x0 * t[BITS] // 8, (x1 * t[BITS] + 7) // 8
+    elif kind == PIXELS_X:
+        row_lo, row_hi, byte_lo, byte_hi = pixel_box(x0, x1, k0, k1, t)
+    elif kind == PIXELS_K:
+        row_lo, row_hi, byte_lo, byte_hi = pixel_box(k0, k1, x0, x1, t)
+    elif kind == GATHER_K:
+        row_lo, row_hi = gather[t[GATHER_START] + k0], gather[t[GATHER_START] + k1 - 1] + 1
+        byte_lo, byte_hi = x0 * t[BITS] // 8, (x1 * t[BITS] + 7) // 8
+    else:
+        row_lo, row_hi = gather[t[GATHER_START] + x0], gather[t[GATHER_START] + x1 - 1] + 1
+        byte_lo, byte_hi = k0 * t[BITS] // 8, (k1 * t[BITS] + 7) // 8
+    rows = batch * t[ROWS_PER_BATCH] + t[ROW_OFFSET]
+    skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
+    return row_lo + rows, row_hi + rows, byte_lo + skip, max(byte_hi, byte_lo + 1) + skip
+
+
+@rule
+def operand_bytes(t, x_length: int, k_length: int) -> int:  # type: ignore[no-untyped-def]
+    """Bytes of an operand tile that travel to the SM: the in-range ones."""
+    if t[KEEP_M] > 1:
+        return x_length * stored_bytes(k_length, t[BITS], t[KEEP_N], t[KEEP_M])
+    return (x_length * k_length * t[BITS] + 7) // 8  # type: ignore[no-any-return]
+
+
+@rule
+def block_chunks(t, row_block: int, column_block: int, interleave: int) -> tuple[int, int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(first address, step, chunks, bytes of a chunk, bytes in all) of the pieces, none over `interleave`, of one L2 block.
+
+    A row wider than a block's width gives one piece a row, a pitch apart; narrower rows lie end to end, and the last
+    piece may then be short.
+    """
+    rows = min(t[BLOCK_ROWS], t[ROW_COUNT] - row_block * t[BLOCK_ROWS])
+    width = min(t[BLOCK_WIDTH], t[PITCH] - column_block * t[BLOCK_WIDTH])
+    address = t[ADDRESS] + row_block * t[BLOCK_ROWS] * t[PITCH] + column_block * t[BLOCK_WIDTH]
+    if t[PITCH] > interleave:
+        return address, t[PITCH], rows, width, rows * width
+    size = rows * t[PITCH]
+    return address, interleave, (size + interleave - 1) // interleave, interleave, size
