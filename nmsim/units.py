@@ -9,6 +9,9 @@ from __future__ import annotations
 TICKS_PER_CYCLE = 256
 """Chip-level ticks in one core cycle."""
 
+RATE_BITS = 20
+"""Fraction bits of a server's fixed-point rate; the remainder is carried, so nothing is rounded per request."""
+
 BITS_PER_ELEMENT = {
     "fp32": 32,
     "tf32": 32,
@@ -48,11 +51,11 @@ def cycles_to_us(cycles: float, clock_mhz: int) -> float:
     return cycles / clock_mhz
 
 
-def ticks_per_byte(gigabytes_per_s: float, clock_mhz: int) -> tuple[int, int]:
-    """Ticks a server needs for a byte, as an exact ratio (numerator, denominator) of integers.
+def rate_of(ticks_per_unit: float) -> int:
+    """A server's ticks per unit of work as a fixed-point integer with RATE_BITS fraction bits (error below 1e-6 of a tick)."""
+    return round(ticks_per_unit * (1 << RATE_BITS))
 
-    The bandwidth is taken to the nearest MB/s, so that the ratio is one of integers; a server that carries the
-    remainder then holds the configured rate exactly, whatever the clock.
-    """
-    megabytes_per_s = round(gigabytes_per_s * 1000)
-    return clock_mhz * TICKS_PER_CYCLE, megabytes_per_s
+
+def ticks_per_byte(gigabytes_per_s: float, clock_mhz: int) -> int:
+    """Fixed-point ticks a server of this bandwidth needs for a byte at a core clock (see `rate_of`)."""
+    return rate_of(clock_mhz * TICKS_PER_CYCLE / (gigabytes_per_s * 1000))

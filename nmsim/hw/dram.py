@@ -13,33 +13,40 @@ from nmsim.rules.dram import after_refresh, bus_ready, locate, open_column
 from nmsim.rules.server import serve
 
 
+def first_refresh(timing: ChipTiming, channel: int) -> int:
+    """Tick of a channel's first refresh: the channels take turns over one interval."""
+    return timing.refresh_interval * (channel + 1) // timing.channels
+
+
 class Dram:
     """All channels; times in ticks."""
 
     def __init__(self, timing: ChipTiming) -> None:
         self._t = timing
-        banks = timing.channels * timing.banks
+        banks = timing.channels * (timing.bank_mask + 1)
         self._open_row = [-1] * banks
         self._column_ready = [0] * banks
         self._precharge_ready = [0] * banks
         self._bus_free = [0] * timing.channels
         self._bus_remainder = [0] * timing.channels
         self._last_was_write = [0] * timing.channels
+        self._refresh_window = [first_refresh(timing, channel) for channel in range(timing.channels)]
         self.read_bytes = self.write_bytes = self.activates = self.accesses = 0
 
     def access(self, arrival: int, address: int, nbytes: int, is_write: int) -> tuple[int, int, int, int]:
         """One access of at most an interleave. Returns (end, queue, row, bus): when its last byte is there, and why so late."""
         t = self._t
-        channel, in_channel, row = locate(address // t.interleave, t.channels, t.chunks_per_row, t.banks)
-        bank = channel * t.banks + in_channel
+        channel, in_channel, row = locate(address >> t.interleave_shift, t.channels, t.row_shift, t.bank_mask)
+        bank = channel * (t.bank_mask + 1) + in_channel
         column, began, activated = open_column(
             arrival, row, self._open_row[bank], self._column_ready[bank], self._precharge_ready[bank], t.precharge, t.activate
         )
         data = column + t.column_access
         ready = max(data, bus_ready(self._bus_free[channel], self._last_was_write[channel], is_write, t.turnaround))
-        stagger = t.refresh + channel * (t.refresh_interval - t.refresh) // t.channels
-        ready = after_refresh(ready, stagger, t.refresh_interval, t.refresh)
-        start, end, self._bus_remainder[channel] = serve(ready, ready, self._bus_remainder[channel], nbytes, t.bus_num, t.bus_den)
+        ready, self._refresh_window[channel] = after_refresh(
+            ready, self._refresh_window[channel], t.refresh_interval, t.refresh
+        )
+        start, end, self._bus_remainder[channel] = serve(ready, ready, self._bus_remainder[channel], nbytes, t.bus_rate)
         if activated:
             self._open_row[bank] = row
             self._column_ready[bank] = column

@@ -26,8 +26,8 @@ class L2:
         self._t = timing
         self._dram = dram
         self._tensors = tensors
-        self._free = [0] * timing.partitions
-        self._remainder = [0] * timing.partitions
+        self._free = [0] * (timing.partition_mask + 1)
+        self._remainder = [0] * (timing.partition_mask + 1)
         self._resident: OrderedDict[int, tuple[int, int]] = OrderedDict()
         """block -> (bytes, dirty), least recently used first."""
         self._filled: dict[int, int] = {}
@@ -77,18 +77,18 @@ class L2:
         """Book the block's partition. Returns (start, end, hit latency from this SM, block)."""
         timing = self._t
         block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
-        partition = (row_block + column_block + t[TENSOR]) % timing.partitions
+        partition = (row_block + column_block + t[TENSOR]) & timing.partition_mask
         start, end, self._remainder[partition] = serve(
-            now, self._free[partition], self._remainder[partition], nbytes, timing.l2_num, timing.l2_den
+            now, self._free[partition], self._remainder[partition], nbytes, timing.l2_rate
         )
         self._free[partition] = end
         self.lookups += 1
-        latency = timing.l2_near if partition == sm % timing.partitions else timing.l2_far
+        latency = timing.l2_near if partition == sm & timing.partition_mask else timing.l2_far
         return start, end, latency, block
 
     def _fetch(self, arrival: int, t: Descriptor, row_block: int, column_block: int) -> tuple[int, int, int, int]:
         """Read a block from DRAM. Returns (tick it is filled, queue, row, bus) of its last piece."""
-        address, step, chunks, unit, size = block_chunks(t, row_block, column_block, self._t.interleave)
+        address, step, chunks, unit, size = block_chunks(t, row_block, column_block, self._t.interleave_shift)
         last, queue, row, bus = arrival, 0, 0, 0
         for chunk in range(chunks):
             nbytes = min(unit, size - chunk * unit)
@@ -99,7 +99,7 @@ class L2:
 
     def _install(self, block: int, t: Descriptor, row_block: int, column_block: int, dirty: int, now: int) -> None:
         """Give a block a place, evicting the least recently used ones until it fits."""
-        size = block_chunks(t, row_block, column_block, self._t.interleave)[4]
+        size = block_chunks(t, row_block, column_block, self._t.interleave_shift)[4]
         self._resident[block] = (size, dirty)
         self._resident_bytes += size
         while self._resident_bytes > self._t.l2_capacity and len(self._resident) > 1:
@@ -111,7 +111,7 @@ class L2:
     def _write_back(self, block: int, now: int) -> None:
         owner = next(t for t in reversed(self._tensors) if t[FIRST_BLOCK] <= block)
         row_block, column_block = divmod(block - owner[FIRST_BLOCK], owner[BLOCK_COLUMNS])
-        address, step, chunks, unit, size = block_chunks(owner, row_block, column_block, self._t.interleave)
+        address, step, chunks, unit, size = block_chunks(owner, row_block, column_block, self._t.interleave_shift)
         for chunk in range(chunks):
             nbytes = min(unit, size - chunk * unit)
             self._dram.access(now, address + chunk * step, nbytes, 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nmsim.units import TICKS_PER_CYCLE
+from nmsim.units import TICKS_PER_CYCLE, rate_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class MainloopTiming:
     def ticks(self) -> MainloopTicks:
         """The same in chip ticks."""
         return MainloopTicks(
-            period=tuple((n * TICKS_PER_CYCLE, d) for n, d in self.period),
+            period=tuple(rate_of(numerator * TICKS_PER_CYCLE / denominator) for numerator, denominator in self.period),
             fill=self.fill_cycles * TICKS_PER_CYCLE,
             drain=self.drain_cycles * TICKS_PER_CYCLE,
         )
@@ -55,6 +55,7 @@ class MainloopTiming:
 class MainloopTicks:
     """A mainloop in chip ticks: what an SM reserves its pipe by."""
 
-    period: tuple[tuple[int, int], ...]
+    period: tuple[int, ...]
+    """Fixed-point ticks per k-tile (see `nmsim.units.rate_of`)."""
     fill: int
     drain: int

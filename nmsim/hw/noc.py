@@ -10,15 +10,15 @@ from nmsim.rules.server import serve
 
 
 class Port:
-    """One direction of one SM's port; times in ticks, rate in ticks per byte."""
+    """One direction of one SM's port; times in ticks, rate in fixed-point ticks per byte."""
 
-    def __init__(self, numerator: int, denominator: int) -> None:
-        self._rate = numerator, denominator
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
         self._free = self._remainder = 0
         self.bytes = 0
 
     def book(self, arrival: int, nbytes: int) -> int:
         """Reserve the port for `nbytes`; returns the tick at which the last of them has passed."""
-        _, self._free, self._remainder = serve(arrival, self._free, self._remainder, nbytes, *self._rate)
+        _, self._free, self._remainder = serve(arrival, self._free, self._remainder, nbytes, self._rate)
         self.bytes += nbytes
         return self._free

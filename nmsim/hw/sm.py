@@ -13,7 +13,7 @@ from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.noc import Port
 from nmsim.hw.timing import ChipTiming
-from nmsim.rules.box import BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_WIDTH, ROW_COUNT
+from nmsim.rules.box import block_range
 from nmsim.rules.server import serve
 from nmsim.rules.sharing import PARTS, charge_exposed
 from nmsim.rules.stalls import Stall
@@ -29,8 +29,8 @@ class Sm:
         self._t = timing
         self._l2 = l2
         self._mainloop = mainloop
-        self.read_port = Port(timing.port_num, timing.port_den)
-        self.write_port = Port(timing.write_port_num, timing.write_port_den)
+        self.read_port = Port(timing.port_rate)
+        self.write_port = Port(timing.write_port_rate)
         self.in_mainloop = 0
         self.pipe_free = 0
         self._pipe_remainder = 0
@@ -68,8 +68,7 @@ class Sm:
     def reserve_pipe(self, now: int) -> tuple[int, int]:
         """Reserve the tensor pipe for one k-tile; returns (start, end)."""
         level = self.in_mainloop - 1
-        numerator, denominator = self._mainloop.period[level]
-        start, end, self._pipe_remainder = serve(now, self.pipe_free, self._pipe_remainder, 1, numerator, denominator)
+        start, end, self._pipe_remainder = serve(now, self.pipe_free, self._pipe_remainder, 1, self._mainloop.period[level])
         self.reserved_ticks[level] += end - start
         self.k_tiles[level] += 1
         self.pipe_free = end
@@ -116,12 +115,10 @@ class Sm:
 
 def _blocks(t: Descriptor, box: Box, nbytes: int) -> list[tuple[int, int, int]]:
     """(row block, column block, share of the bytes) of each L2 block a box covers; the shares sum to `nbytes`."""
-    row_lo, row_hi, byte_lo, byte_hi = box
-    first_row, last_row = row_lo // t[BLOCK_ROWS], (min(row_hi, t[ROW_COUNT]) - 1) // t[BLOCK_ROWS]
-    first_column, last_column = byte_lo // t[BLOCK_WIDTH], min((byte_hi - 1) // t[BLOCK_WIDTH], t[BLOCK_COLUMNS] - 1)
+    first_row, last_row, first_column, last_column = block_range(t, box)
     count = (last_row - first_row + 1) * (last_column - first_column + 1)
     share, larger = divmod(nbytes, count)
-    blocks = []
+    blocks: list[tuple[int, int, int]] = []
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
             blocks.append((row_block, column_block, share + (len(blocks) < larger)))

@@ -17,19 +17,21 @@ ROWS, COLUMNS, PIXELS_X, PIXELS_K, GATHER_K, GATHER_X = 0, 1, 2, 3, 4, 5
 """Kinds: rows follow x and bytes follow k; the reverse; rows are input pixels of output pixels x under the taps of k;
 rows are input pixels of output pixels k under the taps of x; rows are gather[k]; rows are gather[x]."""
 
-(KIND, FIRST_BLOCK, ADDRESS, ROW_COUNT, PITCH, BLOCK_ROWS, BLOCK_WIDTH, BLOCK_COLUMNS) = range(8)
+(KIND, FIRST_BLOCK, ADDRESS, ROW_COUNT, PITCH, ROW_SHIFT, WIDTH_SHIFT, BLOCK_COLUMNS) = range(8)
 (BITS, KEEP_N, KEEP_M, ROWS_PER_BATCH, BYTES_PER_BATCH, ROW_OFFSET, BYTE_OFFSET, GATHER_START) = range(8, 16)
 (CHANNELS, TAPS_W, OUT_W, OUT_PIXELS, IN_W, IN_PIXELS, STRIDE_H, STRIDE_W) = range(16, 24)
 (PAD_H, PAD_W, DILATION_H, DILATION_W, TENSOR, DIMENSION) = range(24, 30)
 FIELDS = 30
-"""Length of a descriptor."""
+"""Length of a descriptor. A block is 2**ROW_SHIFT rows of 2**WIDTH_SHIFT bytes (or of the whole pitch, where that is less)."""
 
 
 @rule
 def stored_bytes(elements: int, bits: int, keep_n: int, keep_m: int) -> int:
     """Bytes of the first `elements` of a row of which keep_n of every keep_m are stored, rounded up to a byte."""
+    if keep_m == 1:
+        return (elements * bits + 7) >> 3
     kept = elements // keep_m * keep_n + min(elements % keep_m, keep_n)
-    return (kept * bits + 7) // 8
+    return (kept * bits + 7) >> 3
 
 
 @rule
@@ -57,7 +59,7 @@ def pixel_box(p0: int, p1: int, c0: int, c1: int, t) -> tuple[int, int, int, int
         lo, hi = c0 % t[CHANNELS], (c1 - 1) % t[CHANNELS] + 1
     else:
         lo, hi = 0, t[CHANNELS]
-    return row_lo, row_hi, lo * t[BITS] // 8, (hi * t[BITS] + 7) // 8
+    return row_lo, row_hi, lo * t[BITS] >> 3, (hi * t[BITS] + 7) >> 3
 
 
 @rule
@@ -70,17 +72,17 @@ def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tu
         byte_hi = stored_bytes(k1, t[BITS], t[KEEP_N], t[KEEP_M])
     elif kind == COLUMNS:
         row_lo, row_hi = k0, k1
-        byte_lo, byte_hi = x0 * t[BITS] // 8, (x1 * t[BITS] + 7) // 8
+        byte_lo, byte_hi = x0 * t[BITS] >> 3, (x1 * t[BITS] + 7) >> 3
     elif kind == PIXELS_X:
         row_lo, row_hi, byte_lo, byte_hi = pixel_box(x0, x1, k0, k1, t)
     elif kind == PIXELS_K:
         row_lo, row_hi, byte_lo, byte_hi = pixel_box(k0, k1, x0, x1, t)
     elif kind == GATHER_K:
         row_lo, row_hi = gather[t[GATHER_START] + k0], gather[t[GATHER_START] + k1 - 1] + 1
-        byte_lo, byte_hi = x0 * t[BITS] // 8, (x1 * t[BITS] + 7) // 8
+        byte_lo, byte_hi = x0 * t[BITS] >> 3, (x1 * t[BITS] + 7) >> 3
     else:
         row_lo, row_hi = gather[t[GATHER_START] + x0], gather[t[GATHER_START] + x1 - 1] + 1
-        byte_lo, byte_hi = k0 * t[BITS] // 8, (k1 * t[BITS] + 7) // 8
+        byte_lo, byte_hi = k0 * t[BITS] >> 3, (k1 * t[BITS] + 7) >> 3
     rows = batch * t[ROWS_PER_BATCH] + t[ROW_OFFSET]
     skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
     return row_lo + rows, row_hi + rows, byte_lo + skip, max(byte_hi, byte_lo + 1) + skip
@@ -91,20 +93,31 @@ def operand_bytes(t, x_length: int, k_length: int) -> int:  # type: ignore[no-un
     """Bytes of an operand tile that travel to the SM: the in-range ones."""
     if t[KEEP_M] > 1:
         return x_length * stored_bytes(k_length, t[BITS], t[KEEP_N], t[KEEP_M])
-    return (x_length * k_length * t[BITS] + 7) // 8  # type: ignore[no-any-return]
+    return (x_length * k_length * t[BITS] + 7) >> 3  # type: ignore[no-any-return]
 
 
 @rule
-def block_chunks(t, row_block: int, column_block: int, interleave: int) -> tuple[int, int, int, int, int]:  # type: ignore[no-untyped-def]
-    """(first address, step, chunks, bytes of a chunk, bytes in all) of the pieces, none over `interleave`, of one L2 block.
+def block_range(t, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(first row block, last, first column block, last) that a box covers, both ends included."""
+    last_row = (min(box[1], t[ROW_COUNT]) - 1) >> t[ROW_SHIFT]
+    last_column = min((box[3] - 1) >> t[WIDTH_SHIFT], t[BLOCK_COLUMNS] - 1)
+    return box[0] >> t[ROW_SHIFT], last_row, box[2] >> t[WIDTH_SHIFT], last_column
 
-    A row wider than a block's width gives one piece a row, a pitch apart; narrower rows lie end to end, and the last
-    piece may then be short.
+
+@rule
+def block_chunks(t, row_block: int, column_block: int, interleave_shift: int) -> tuple[int, int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(first address, step, chunks, bytes of a chunk, bytes in all) of the pieces of one L2 block.
+
+    No piece is larger than an interleave (2**interleave_shift bytes). A row wider than a block gives one piece a row, a
+    pitch apart; narrower rows lie end to end, and the last piece may then be short.
     """
-    rows = min(t[BLOCK_ROWS], t[ROW_COUNT] - row_block * t[BLOCK_ROWS])
-    width = min(t[BLOCK_WIDTH], t[PITCH] - column_block * t[BLOCK_WIDTH])
-    address = t[ADDRESS] + row_block * t[BLOCK_ROWS] * t[PITCH] + column_block * t[BLOCK_WIDTH]
-    if t[PITCH] > interleave:
+    first_row = row_block << t[ROW_SHIFT]
+    rows = min(1 << t[ROW_SHIFT], t[ROW_COUNT] - first_row)
+    first_byte = column_block << t[WIDTH_SHIFT]
+    address = t[ADDRESS] + first_row * t[PITCH] + first_byte
+    if t[PITCH] > 1 << interleave_shift:
+        width = min(1 << t[WIDTH_SHIFT], t[PITCH] - first_byte)
         return address, t[PITCH], rows, width, rows * width
     size = rows * t[PITCH]
-    return address, interleave, (size + interleave - 1) // interleave, interleave, size
+    interleave = 1 << interleave_shift
+    return address, interleave, (size + interleave - 1) >> interleave_shift, interleave, size

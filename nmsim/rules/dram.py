@@ -10,16 +10,19 @@ the vendors' address hashes are not published)."""
 
 
 @rule
-def locate(chunk: int, channels: int, chunks_per_row: int, banks: int) -> tuple[int, int, int]:
+def locate(chunk: int, channels: int, row_shift: int, bank_mask: int) -> tuple[int, int, int]:
     """(channel, bank, row) of the `chunk`-th interleave unit of memory.
 
     Each stripe of `channels` consecutive chunks visits every channel once, rotated by a hash of the stripe; a bank's
-    row holds `chunks_per_row` chunks of one channel.
+    row holds 2**row_shift chunks of one channel.
     """
     stripe = chunk // channels
-    channel = (chunk + ((stripe * _SPREAD) >> 7)) % channels
-    row = stripe // chunks_per_row
-    bank = ((row * _SPREAD) >> 5) % banks
+    rotation = (((stripe * _SPREAD) >> 7) & 1023) * channels >> 10
+    channel = chunk - stripe * channels + rotation
+    if channel >= channels:
+        channel -= channels
+    row = stripe >> row_shift
+    bank = ((row * _SPREAD) >> 5) & bank_mask
     return channel, bank, row
 
 
@@ -41,12 +44,17 @@ def open_column(
 
 
 @rule
-def after_refresh(start: int, stagger: int, interval: int, length: int) -> int:
-    """The first tick >= `start` outside the channel's refresh window (each `interval` it stops for `length`)."""
-    phase = (start + stagger) % interval
-    if phase < length:
-        return start + length - phase
-    return start
+def after_refresh(start: int, window: int, interval: int, length: int) -> tuple[int, int]:
+    """(first tick >= `start` outside the channel's refresh windows, the window it has not passed yet).
+
+    The channel stops for `length` ticks every `interval`; `window` is the start of the next such stop. A channel's
+    requests reach its bus in ascending order, so that past windows need not be kept.
+    """
+    while start >= window + length:
+        window += interval
+    if start >= window:
+        return window + length, window + interval
+    return start, window
 
 
 @rule

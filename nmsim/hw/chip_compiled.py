@@ -1,0 +1,135 @@
+"""The chip level compiled by numba: the default engine. Same semantics as `nmsim.hw.chip_events`, to the tick.
+
+Compiled code is cached on disk in a folder named by the hash of every source file it can call, because numba's own
+cache looks only at the file of the compiled function.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmsim.hw.compiled_loop import chip_loop
+from nmsim.hw.compiled_state import (
+    COUNT_ACCESSES,
+    COUNT_ACTIVATES,
+    COUNT_LOOKUPS,
+    COUNT_MISSES,
+    COUNT_READ,
+    COUNT_WRITTEN,
+    TOTAL_READ,
+    TOTAL_UNEXPLAINED,
+    TOTAL_WRITTEN,
+    L2State,
+    new_ctas,
+    new_dram,
+    new_l2,
+    new_sms,
+    rewound,
+)
+from nmsim.hw.mainloop import MainloopTicks
+from nmsim.hw.outcome import ChipOutcome
+from nmsim.hw.timing import ChipTiming
+from nmsim.keys import source_key
+from nmsim.mapping.plan import SLICES, TILE, KernelPlan
+from nmsim.rules.sharing import PARTS
+
+ENGINE_PACKAGES = ("engine", "hw", "mapping", "rules")
+"""Packages whose sources decide what the compiled code does."""
+
+
+def cache_folder() -> Path:
+    """Where nmsim keeps what it can compute again: $NMSIM_CACHE_DIR, else the user's cache folder."""
+    root = os.environ.get("NMSIM_CACHE_DIR")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmsim"
+    return base / source_key(*ENGINE_PACKAGES)[:16]
+
+
+def compiled_is_cached() -> bool:
+    """True where the compiled loop is already on disk, so that the first run does not pay for compiling it."""
+    folder = cache_folder() / "numba"
+    return folder.is_dir() and any(folder.rglob("*.nbc"))
+
+
+@cache
+def _compiled_loop() -> Callable[..., int]:
+    import numba
+
+    folder = cache_folder() / "numba"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if writable:
+        numba.config.CACHE_DIR = str(folder)
+    loop: Callable[..., int] = numba.njit(cache=writable, nogil=True, boundscheck=False, _nrt=False)(chip_loop)
+    return loop
+
+
+class CompiledChip:
+    """One kernel on one machine; `run` may be repeated to let the L2 keep what the last run left."""
+
+    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks) -> None:
+        self._timing, self._plan, self._mainloop = timing, plan, mainloop
+        self._l2: L2State = new_l2(timing, plan.tensors, plan.blocks)
+
+    def run(self) -> ChipOutcome:
+        """Run every CTA to its end, the L2 as the last run left it (empty at first)."""
+        plan, timing, mainloop = self._plan, self._timing, self._mainloop
+        slots = plan.occupancy * timing.sms
+        loop = np.array(
+            [plan.mainloop.stages, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64
+        )
+        tables = (np.column_stack((plan.ctas, plan.k_tiles_per_cta)), plan.operands, plan.outputs, plan.workspace, plan.gather, plan.accumulate)
+        dram = new_dram(timing)
+        l2 = self._l2 = rewound(self._l2)
+        sms = new_sms(timing, len(mainloop.period))
+        totals = np.zeros(3, dtype=np.int64)
+        tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
+        slices = int(plan.ctas[:, SLICES].max(initial=1))
+        heap: Any = np.zeros((2, slots + 1), dtype=np.int64)
+        ticks = _compiled_loop()(
+            timing.as_array(),
+            loop,
+            tables,
+            np.array(mainloop.period, dtype=np.int64),
+            dram,
+            l2,
+            sms,
+            new_ctas(len(plan.ctas), slots),
+            np.zeros(tiles, dtype=np.int64),
+            np.full(tiles * slices, -1, dtype=np.int64),
+            totals,
+            heap[0],
+            heap[1],
+            np.zeros(PARTS, dtype=np.int64),
+        )
+        return ChipOutcome(
+            ticks=int(ticks),
+            reserved_ticks=sms.reserved_ticks,
+            k_tiles=sms.k_tiles,
+            stalls=sms.stalls,
+            unexplained=int(totals[TOTAL_UNEXPLAINED]),
+            l2_read_bytes=int(totals[TOTAL_READ]),
+            l2_write_bytes=int(totals[TOTAL_WRITTEN]),
+            dram_read_bytes=int(dram.count[COUNT_READ]),
+            dram_write_bytes=int(dram.count[COUNT_WRITTEN]),
+            dram_activates=int(dram.count[COUNT_ACTIVATES]),
+            dram_accesses=int(dram.count[COUNT_ACCESSES]),
+            block_lookups=int(l2.count[COUNT_LOOKUPS]),
+            block_misses=int(l2.count[COUNT_MISSES]),
+        )
+
+
+def run_compiled(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False) -> ChipOutcome:
+    """Run one kernel; `warm` starts from the L2 contents that one untimed run of the same kernel leaves."""
+    chip = CompiledChip(timing, plan, mainloop)
+    if warm:
+        chip.run()
+    return chip.run()

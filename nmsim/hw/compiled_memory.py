@@ -1,0 +1,239 @@
+"""The memory side of the compiled chip level: DRAM access, L2 look-up and write, an SM's loads and stores.
+
+The wiring of `nmsim.hw.dram`, `l2`, `noc` and `sm` over plain arrays; every timing rule is the shared one in
+`nmsim.rules`. Modelled and not modelled: as there.
+"""
+# Compiled by numba where the chip loop is; typed by numba, so the signatures carry no annotations.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
+from __future__ import annotations
+
+from nmsim.hw.compiled_state import (
+    COUNT_ACCESSES,
+    COUNT_ACTIVATES,
+    COUNT_LOOKUPS,
+    COUNT_MISSES,
+    COUNT_READ,
+    COUNT_WRITTEN,
+    TOTAL_READ,
+    TOTAL_WRITTEN,
+)
+from nmsim.hw.timing import TIMING_INDEX
+from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_chunks, block_range
+from nmsim.rules.dram import after_refresh, bus_ready, locate, open_column
+from nmsim.rules.jit import rule
+from nmsim.rules.server import serve
+from nmsim.rules.sharing import PARTS
+
+_PORT_RATE, _WRITE_RATE = TIMING_INDEX["port_rate"], TIMING_INDEX["write_port_rate"]
+_PARTITION_MASK, _L2_RATE = TIMING_INDEX["partition_mask"], TIMING_INDEX["l2_rate"]
+_NEAR, _FAR, _CAPACITY = TIMING_INDEX["l2_near"], TIMING_INDEX["l2_far"], TIMING_INDEX["l2_capacity"]
+_CHANNELS, _INTERLEAVE_SHIFT = TIMING_INDEX["channels"], TIMING_INDEX["interleave_shift"]
+_ROW_SHIFT, _BANK_MASK = TIMING_INDEX["row_shift"], TIMING_INDEX["bank_mask"]
+_BUS_RATE, _CONTROLLER = TIMING_INDEX["bus_rate"], TIMING_INDEX["controller"]
+_COLUMN, _ACTIVATE, _PRECHARGE = TIMING_INDEX["column_access"], TIMING_INDEX["activate"], TIMING_INDEX["precharge"]
+_ROW_ACTIVE, _TURNAROUND = TIMING_INDEX["row_active"], TIMING_INDEX["turnaround"]
+_REFRESH_INTERVAL, _REFRESH = TIMING_INDEX["refresh_interval"], TIMING_INDEX["refresh"]
+_IDEAL = TIMING_INDEX["ideal_memory"]
+
+
+@rule
+def dram_access(timing, dram, arrival, address, nbytes, is_write):
+    """`Dram.access`: (end, queue, row, bus)."""
+    channel, in_channel, row = locate(address >> timing[_INTERLEAVE_SHIFT], timing[_CHANNELS], timing[_ROW_SHIFT], timing[_BANK_MASK])
+    bank = channel * (timing[_BANK_MASK] + 1) + in_channel
+    column, began, activated = open_column(
+        arrival,
+        row,
+        dram.open_row[bank],
+        dram.column_ready[bank],
+        dram.precharge_ready[bank],
+        timing[_PRECHARGE],
+        timing[_ACTIVATE],
+    )
+    data = column + timing[_COLUMN]
+    ready = max(data, bus_ready(dram.bus_free[channel], dram.last_was_write[channel], is_write, timing[_TURNAROUND]))
+    ready, dram.refresh_window[channel] = after_refresh(
+        ready, dram.refresh_window[channel], timing[_REFRESH_INTERVAL], timing[_REFRESH]
+    )
+    start, end, dram.bus_remainder[channel] = serve(ready, ready, dram.bus_remainder[channel], nbytes, timing[_BUS_RATE])
+    if activated:
+        dram.open_row[bank] = row
+        dram.column_ready[bank] = column
+        dram.precharge_ready[bank] = max(column - timing[_ACTIVATE] + timing[_ROW_ACTIVE], end)
+        dram.count[COUNT_ACTIVATES] += 1
+    else:
+        dram.precharge_ready[bank] = max(dram.precharge_ready[bank], end)
+    dram.bus_free[channel] = end
+    dram.last_was_write[channel] = is_write
+    dram.count[COUNT_ACCESSES] += 1
+    dram.count[COUNT_WRITTEN if is_write else COUNT_READ] += nbytes
+    row_ticks, bus_ticks = data - began, end - start
+    return end, end - arrival - row_ticks - bus_ticks, row_ticks, bus_ticks
+
+
+@rule
+def _fetch(timing, dram, arrival, t, row_block, column_block):
+    """`L2._fetch`: (filled, queue, row, bus) of the last piece of a block."""
+    address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
+    last, queue, row, bus = arrival, 0, 0, 0
+    for chunk in range(chunks):
+        nbytes = min(unit, size - chunk * unit)
+        end, chunk_queue, chunk_row, chunk_bus = dram_access(timing, dram, arrival, address + chunk * step, nbytes, 0)
+        if end > last:
+            last, queue, row, bus = end, chunk_queue, chunk_row, chunk_bus
+    return last + timing[_CONTROLLER], queue, row, bus + timing[_CONTROLLER]
+
+
+@rule
+def _unlink(l2, block):
+    l2.newer[l2.older[block]] = l2.newer[block]
+    l2.older[l2.newer[block]] = l2.older[block]
+
+
+@rule
+def _link_newest(l2, block):
+    head = l2.newer.size - 1
+    l2.older[block] = l2.older[head]
+    l2.newer[block] = head
+    l2.newer[l2.older[head]] = block
+    l2.older[head] = block
+
+
+@rule
+def _write_back(timing, dram, l2, block, now):
+    owner = l2.tensors.shape[0] - 1
+    while l2.tensors[owner, FIRST_BLOCK] > block:
+        owner -= 1
+    t = l2.tensors[owner]
+    row_block = (block - t[FIRST_BLOCK]) // t[BLOCK_COLUMNS]
+    column_block = (block - t[FIRST_BLOCK]) % t[BLOCK_COLUMNS]
+    address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
+    for chunk in range(chunks):
+        dram_access(timing, dram, now, address + chunk * step, min(unit, size - chunk * unit), 1)
+
+
+@rule
+def _block_size(timing, l2, block):
+    owner = l2.tensors.shape[0] - 1
+    while l2.tensors[owner, FIRST_BLOCK] > block:
+        owner -= 1
+    t = l2.tensors[owner]
+    row_block = (block - t[FIRST_BLOCK]) // t[BLOCK_COLUMNS]
+    column_block = (block - t[FIRST_BLOCK]) % t[BLOCK_COLUMNS]
+    return block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
+
+
+@rule
+def _install(timing, dram, l2, block, size, dirty, now):
+    """`L2._install`: place a block, evicting the least recently used ones until it fits."""
+    head = l2.newer.size - 1
+    _link_newest(l2, block)
+    l2.dirty[block] = dirty
+    l2.scalars[0] += size
+    while l2.scalars[0] > timing[_CAPACITY] and l2.newer[head] != block:
+        victim = l2.newer[head]
+        _unlink(l2, victim)
+        l2.older[victim] = -1
+        l2.scalars[0] -= _block_size(timing, l2, victim)
+        if l2.dirty[victim]:
+            _write_back(timing, dram, l2, victim, now)
+
+
+@rule
+def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, parts):
+    """`Sm.load`: the tick at which a box has landed; fills `parts` with its time by part."""
+    for part in range(PARTS):
+        parts[part] = 0
+    if timing[_IDEAL]:
+        return now
+    first_row, last_row, first_column, last_column = block_range(t, box)
+    count = (last_row - first_row + 1) * (last_column - first_column + 1)
+    share = nbytes // count
+    larger = nbytes - share * count
+    landed = now
+    done = 0
+    for row_block in range(first_row, last_row + 1):
+        for column_block in range(first_column, last_column + 1):
+            block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
+            partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            part_bytes = share + 1 if done < larger else share
+            done += 1
+            start, end, l2.remainder[partition] = serve(
+                now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE]
+            )
+            l2.free[partition] = end
+            latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
+            request = latency // 2
+            data = end + latency
+            queue, row, bus = 0, 0, 0
+            if l2.older[block] >= 0:
+                _unlink(l2, block)
+                _link_newest(l2, block)
+                filled = l2.filled[block] + latency - request
+                if filled > data:
+                    queue = filled - data
+                    data = filled
+            else:
+                l2.count[COUNT_MISSES] += 1
+                filled, queue, row, bus = _fetch(timing, dram, start + request, t, row_block, column_block)
+                l2.filled[block] = filled
+                data = max(data, filled + latency - request)
+                size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
+                _install(timing, dram, l2, block, size, 0, start + request)
+            if data > landed:
+                landed = data
+                parts[0] = 0
+                parts[1] = start - now
+                parts[2] = data - start - queue - row - bus
+                parts[3] = queue
+                parts[4] = row
+                parts[5] = bus
+    l2.count[COUNT_LOOKUPS] += done
+    _, sms.port_free[sm], sms.port_remainder[sm] = serve(
+        now + timing[_NEAR], sms.port_free[sm], sms.port_remainder[sm], nbytes, timing[_PORT_RATE]
+    )
+    totals[TOTAL_READ] += nbytes
+    if sms.port_free[sm] > landed:
+        parts[0] += sms.port_free[sm] - landed
+        landed = sms.port_free[sm]
+    return landed
+
+
+@rule
+def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
+    """`Sm.store`: the tick at which a box has left the SM."""
+    if timing[_IDEAL]:
+        return now
+    _, sms.write_free[sm], sms.write_remainder[sm] = serve(
+        now, sms.write_free[sm], sms.write_remainder[sm], nbytes, timing[_WRITE_RATE]
+    )
+    totals[TOTAL_WRITTEN] += nbytes
+    last_end = sms.write_free[sm]
+    first_row, last_row, first_column, last_column = block_range(t, box)
+    count = (last_row - first_row + 1) * (last_column - first_column + 1)
+    share = nbytes // count
+    larger = nbytes - share * count
+    done = 0
+    for row_block in range(first_row, last_row + 1):
+        for column_block in range(first_column, last_column + 1):
+            block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
+            partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            part_bytes = share + 1 if done < larger else share
+            done += 1
+            start, end, l2.remainder[partition] = serve(
+                now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE]
+            )
+            l2.free[partition] = end
+            last_end = max(last_end, end)
+            if l2.older[block] >= 0:
+                l2.dirty[block] = 1
+                _unlink(l2, block)
+                _link_newest(l2, block)
+            else:
+                l2.count[COUNT_MISSES] += 1
+                latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
+                size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
+                _install(timing, dram, l2, block, size, 1, start + latency // 2)
+    l2.count[COUNT_LOOKUPS] += done
+    return last_end

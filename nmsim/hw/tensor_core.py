@@ -1,0 +1,54 @@
+"""One tensor core: a pipe that takes an MMA every issue interval and gives its accumulators a latency later.
+
+Modelled: issue interval (a ratio, carried), latency, operand reads from the register file, metadata decode and select.
+Not modelled: operand-reuse caches, bank conflicts of the register file, the split of one MMA into internal steps.
+"""
+
+from __future__ import annotations
+
+from nmsim.hw.decoder import Decoder
+from nmsim.rules.server import serve
+from nmsim.rules.stalls import Stall
+from nmsim.units import rate_of
+
+
+class TensorCore:
+    """Reserves MMAs in order; times in core cycles."""
+
+    def __init__(self, issue_interval_cycles: float, latency_cycles: int, register_cycles: float, decoder: Decoder) -> None:
+        self._interval = rate_of(issue_interval_cycles)
+        self._register = rate_of(register_cycles)
+        self._latency = latency_cycles + decoder.latency_cycles
+        self._decoder = decoder
+        self._remainder = self._register_free = self._register_remainder = 0
+        self.free_at = 0
+        self.busy_cycles = 0
+        self.idle = [0] * len(Stall)
+
+    def issue(self, now: int, fragments_ready: int, port_wait: int, accumulator_ready: int) -> tuple[int, int]:
+        """Reserve the next MMA of a warp that asks at `now`. Returns (start, tick its accumulator may be used again).
+
+        `fragments_ready` is when its operands are in registers, of which `port_wait` was spent queueing for shared memory.
+        """
+        selected = self._decoder.decode(now)
+        ready = max(now, fragments_ready, accumulator_ready, selected, self._register_free)
+        start, end, self._remainder = serve(ready, self.free_at, self._remainder, 1, self._interval)
+        _, self._register_free, self._register_remainder = serve(start, self._register_free, self._register_remainder, 1, self._register)
+        if start > self.free_at:
+            self._charge(start - self.free_at, ready, fragments_ready, port_wait, selected)
+        self.free_at = end
+        self.busy_cycles += end - start
+        return start, start + self._latency
+
+    def _charge(self, gap: int, ready: int, fragments_ready: int, port_wait: int, selected: int) -> None:
+        """Name the cause of an idle gap: what was ready last."""
+        if ready == selected:
+            self.idle[Stall.METADATA] += gap
+        elif ready == fragments_ready:
+            queued = min(gap, port_wait)
+            self.idle[Stall.SHARED_MEMORY] += queued
+            self.idle[Stall.MATH_LATENCY] += gap - queued
+        elif ready == self._register_free:
+            self.idle[Stall.REGISTER_FILE] += gap
+        else:
+            self.idle[Stall.MATH_LATENCY] += gap

@@ -1,0 +1,72 @@
+"""Where tensors lie in memory and in the L2's block table: descriptors for `nmsim.rules.box`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmsim.mapping.problem import Tensor, View
+from nmsim.rules import box
+
+_ALIGNMENT_BYTES = 2 << 20
+"""Tensors start on 2 MiB, the page size of the device allocator."""
+
+
+class Layout:
+    """Gives each tensor an address and a range of L2 blocks, in the order given."""
+
+    def __init__(self, tensors: Sequence[Tensor], block_bytes: int, interleave_bytes: int) -> None:
+        self._interleave_shift = interleave_bytes.bit_length() - 1
+        self._rows: dict[str, NDArray[np.int64]] = {}
+        address = first_block = 0
+        for index, tensor in enumerate(tensors):
+            descriptor = np.zeros(box.FIELDS, dtype=np.int64)
+            width = min(tensor.pitch_bytes, interleave_bytes)
+            row_shift = max(0, (block_bytes // width).bit_length() - 1)
+            columns = -(-tensor.pitch_bytes // interleave_bytes)
+            descriptor[box.TENSOR] = index
+            descriptor[box.FIRST_BLOCK] = first_block
+            descriptor[box.ADDRESS] = address
+            descriptor[box.ROW_COUNT] = tensor.rows
+            descriptor[box.PITCH] = tensor.pitch_bytes
+            descriptor[box.ROW_SHIFT] = row_shift
+            descriptor[box.WIDTH_SHIFT] = self._interleave_shift
+            descriptor[box.BLOCK_COLUMNS] = columns
+            self._rows[tensor.name] = descriptor
+            first_block += -(-tensor.rows >> row_shift) * columns if tensor.rows else 0
+            size = tensor.rows * tensor.pitch_bytes
+            address += -(-max(1, size) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        self.blocks = first_block
+        self._gather: list[NDArray[np.int64]] = []
+        self._gathered = 0
+
+    @property
+    def tensors(self) -> NDArray[np.int64]:
+        """[tensors, FIELDS] by ascending first block."""
+        return np.stack(list(self._rows.values()))
+
+    def tensor(self, name: str) -> NDArray[np.int64]:
+        """The bare descriptor of a tensor."""
+        return self._rows[name]
+
+    def view(self, view: View) -> NDArray[np.int64]:
+        """The descriptor of a view; its gather list, if any, joins the kernel's."""
+        descriptor = self._rows[view.tensor].copy()
+        descriptor[box.KIND] = view.kind
+        descriptor[box.DIMENSION] = view.dimension
+        descriptor[box.BITS] = view.bits
+        descriptor[box.KEEP_N], descriptor[box.KEEP_M] = view.keep
+        for index, value in view.fields.items():
+            descriptor[index] = value
+        if view.gather is not None:
+            descriptor[box.GATHER_START] = self._gathered
+            self._gather.append(view.gather)
+            self._gathered += len(view.gather)
+        return descriptor
+
+    @property
+    def gather(self) -> NDArray[np.int64]:
+        """All gather lists, one after another."""
+        return np.concatenate(self._gather) if self._gather else np.zeros(1, dtype=np.int64)
