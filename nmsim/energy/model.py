@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from nmsim.arch.spec import EnergySpec, PowerSpec
 from nmsim.errors import InputError
 from nmsim.hw.counters import Counters
-from nmsim.result.rows import ENERGY_UNITS
 
 JOULES_PER_PJ = 1e-12
-DYNAMIC_UNITS = tuple(unit for unit in ENERGY_UNITS if unit != "static")
 
 
 def dynamic_energy_by_unit_j(counters: Counters, energy_spec: EnergySpec, dtype: str) -> dict[str, float]:
-    """Joules of the counted actions, keyed by ENERGY_UNITS except `static`.
+    """Joules of the counted actions, keyed by `nmsim.result.rows.ENERGY_UNITS` except `static`, in their order.
 
     `dtype` picks the cost of a MAC; InputError where the machine has no cost for it and MACs were executed.
     Padding is paid for: the count is of executed MACs, not of dense-equivalent ones.
@@ -34,7 +32,7 @@ def dynamic_energy_by_unit_j(counters: Counters, energy_spec: EnergySpec, dtype:
         "dram": (counters.dram_read_bytes + counters.dram_write_bytes) * energy_spec.dram_pj_per_byte
         + counters.dram_activates * energy_spec.dram_activate_pj,
     }
-    return {unit: picojoules[unit] * JOULES_PER_PJ for unit in DYNAMIC_UNITS}
+    return {unit: energy_pj * JOULES_PER_PJ for unit, energy_pj in picojoules.items()}
 
 
 def static_energy_j(power_spec: PowerSpec, time_us: float) -> float:
@@ -43,13 +41,13 @@ def static_energy_j(power_spec: PowerSpec, time_us: float) -> float:
 
 
 def energy_by_unit_j(counters: Counters, energy_spec: EnergySpec, power_spec: PowerSpec, dtype: str, time_us: float) -> dict[str, float]:
-    """Dynamic and static joules together, keyed by ENERGY_UNITS in their order."""
+    """Dynamic and static joules together, `static` last."""
     return dynamic_energy_by_unit_j(counters, energy_spec, dtype) | {"static": static_energy_j(power_spec, time_us)}
 
 
 def total_energy_j(by_unit_j: Mapping[str, float]) -> float:
-    """Sum over units in the order of ENERGY_UNITS, so that equal parts give an equal total to the last bit."""
-    return sum(by_unit_j.get(unit, 0.0) for unit in ENERGY_UNITS)
+    """Sum over units in the order given."""
+    return sum(by_unit_j.values())
 
 
 def average_power_w(energy_j: float, time_us: float) -> float:
