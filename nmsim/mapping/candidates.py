@@ -1,0 +1,162 @@
+"""Which kernels could run a problem, ranked by a closed form; the best few are then simulated.
+
+The ranking plays the part of a vendor library's heuristic: it is quick, and it may be wrong, which is why the machine
+runs the best of its list instead of trusting it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
+from nmsim.errors import InputError
+from nmsim.mapping.ctas import count_ctas, cta_table
+from nmsim.mapping.layout import Layout
+from nmsim.mapping.lower import index_bits
+from nmsim.mapping.occupancy import occupancy
+from nmsim.mapping.plan import KernelPlan, MainloopKey
+from nmsim.mapping.problem import Problem, Tensor
+from nmsim.rules.fragments import Fragments, fragments_of
+from nmsim.rules.tile import PARTIAL_BYTES
+from nmsim.units import element_bits
+
+_WAVE_LATENCY_CYCLES = 700
+"""First operands from DRAM plus pipe fill, for the ranking only (the machine simulates it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A kernel for a problem: enough to rank it and, if it is chosen, to build its plan."""
+
+    problem: Problem
+    key: MainloopKey
+    fragments: Fragments
+    mma: MmaSpec
+    split_k: int
+    occupancy: int
+    limiter: str
+    estimate_cycles: float
+
+
+def best_mma(spec: GpuSpec, dtype: str, pattern: str) -> MmaSpec | None:
+    """The instruction of the highest rate for an element type and pattern; of equals, the one with the longest k."""
+    fitting = [mma for mma in spec.tensor_core.mma if mma.dtype == dtype and mma.pattern == pattern]
+
+    def rate(mma: MmaSpec) -> tuple[float, int]:
+        return mma.shape[0] * mma.shape[1] * mma.shape[2] / mma.issue_interval_cycles, mma.shape[2]
+
+    return max(fitting, key=rate, default=None)
+
+
+def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
+    """The `keep` most promising kernels, best first; InputError where the machine has no instruction for the type."""
+    pattern = "dense" if problem.pattern is None else str(problem.pattern)
+    mma = best_mma(spec, problem.dtype, pattern)
+    if mma is None:
+        known = sorted({m.dtype for m in spec.tensor_core.mma})
+        raise InputError(
+            f"{spec.name} has no {pattern} matrix instruction for {problem.dtype}", fix=f"use --dtype with one of {', '.join(known)}"
+        )
+    found = []
+    shortest = min(group.k for group in problem.groups)
+    for tile in spec.kernels.tiles:
+        key = mainloop_key(tile, problem, mma)
+        fragments = fragments_of(key, mma)
+        resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread)
+        if not resident:
+            continue
+        k_tiles = -(-shortest // key.cta_tile[2])
+        for split_k in (1, 2, 3, 4, 6, 8, 12, 16):
+            if split_k > min(spec.kernels.max_split_k, k_tiles):
+                break
+            estimate = _estimate(spec, problem, key, fragments, mma, split_k, resident)
+            found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, estimate))
+    if not found:
+        raise InputError(f"no kernel of {spec.name} fits an SM for {problem.dtype}", fix="add a smaller tile to kernels.tiles")
+    found.sort(key=lambda candidate: candidate.estimate_cycles)
+    return found[:keep]
+
+
+def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec) -> MainloopKey:
+    """A kernel template for the problem's element type and pattern."""
+    bits = element_bits(problem.dtype)
+    tile_m, tile_n, k_bytes = tile.cta
+    tile_k = max(k_bytes * 8 // bits, mma.shape[2])
+    kept = tile_k if problem.pattern is None else problem.pattern.compressed_k(tile_k)
+    metadata_bits = 0 if problem.pattern is None else kept * index_bits(problem.pattern)
+    copy_bytes = (tile_m * (kept * bits + metadata_bits) + tile_n * tile_k * bits) // 8
+    return MainloopKey(
+        kind="mma",
+        dtype=problem.dtype,
+        pattern=mma.pattern,
+        cta_tile=(tile_m, tile_n, tile_k),
+        warp_tile=(tile.warp[0], tile.warp[1]),
+        stages=tile.stages,
+        mma_shape=mma.shape,
+        copy_bytes=copy_bytes,
+    )
+
+
+def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
+    """Lay a chosen kernel out: tensors, descriptors, CTAs."""
+    problem, key, split_k = candidate.problem, candidate.key, candidate.split_k
+    tile = key.cta_tile
+    ctas = cta_table(problem.groups, problem.batch, tile, split_k, spec.kernels.raster_width)
+    output_tiles = count_ctas(problem.groups, problem.batch, tile, 1)
+    workspace = Tensor("workspace", output_tiles * tile[0] if split_k > 1 else 1, tile[1] * PARTIAL_BYTES)
+    layout = Layout((*problem.tensors, workspace), spec.l2.block_bytes, spec.dram.interleave_bytes)
+    operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
+    outputs = np.stack([layout.view(group.output) for group in problem.groups])
+    executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
+    m, n, k = key.mma_shape
+    kept = k if problem.pattern is None else problem.pattern.compressed_k(k)
+    name = f"{'nm' if problem.pattern else 'dense'}_{key.pattern}_{key.dtype}_{tile[0]}x{tile[1]}x{tile[2]}_{key.stages}st"
+    return KernelPlan(
+        name=name,
+        mainloop=key,
+        occupancy=candidate.occupancy,
+        occupancy_limiter=candidate.limiter,
+        ctas=ctas,
+        operands=operands,
+        outputs=outputs,
+        workspace=layout.tensor("workspace"),
+        tensors=layout.tensors,
+        gather=layout.gather,
+        accumulate=np.array([int(group.accumulate) for group in problem.groups], dtype=np.int64),
+        blocks=layout.blocks,
+        dense_equivalent_macs=problem.dense_equivalent_macs,
+        executed_macs_per_k_tile=executed * m * n * kept,
+        codes_per_k_tile=executed * candidate.fragments.codes_per_mma,
+        split_k=split_k,
+        notes=problem.notes,
+    )
+
+
+def _estimate(
+    spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Fragments, mma: MmaSpec, split_k: int, resident: int
+) -> float:
+    """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
+    tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.boost_mhz
+    tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
+    reads = fragments.warps * fragments.k_steps * sum(fragments.loads)
+    port = (reads + key.copy_bytes) / (spec.shared_memory.banks * spec.shared_memory.bank_bytes)
+    load = key.copy_bytes / spec.noc.sm_port_bytes_per_cycle
+    period = max(tensor, port, load) + 60 / resident
+    ctas = count_ctas(problem.groups, problem.batch, tile, split_k)
+    k_tiles = sum(
+        -(-g.m // tile[0]) * -(-g.n // tile[1]) * -(-g.k // tile[2]) for g in problem.groups
+    ) * problem.batch / (ctas / split_k) / split_k
+    per_sm = -(-ctas // sms)
+    write = tile[0] * tile[1] * problem.groups[0].output.bits / 8 / spec.noc.sm_write_bytes_per_cycle
+    partial = tile[0] * tile[1] * PARTIAL_BYTES / spec.noc.sm_write_bytes_per_cycle
+    tail = spec.sm.cta_launch_cycles + _WAVE_LATENCY_CYCLES + write
+    waves = -(-per_sm // resident)
+    mainloop = per_sm * k_tiles * period + tail * (waves if resident == 1 else 1 + 0.3 * (waves - 1))
+    l2_bytes = ctas * k_tiles * key.copy_bytes
+    dram_bytes = sum(tensor_.rows * tensor_.pitch_bytes for tensor_ in problem.tensors)
+    l2 = l2_bytes / spec.l2.bandwidth_gb_per_s * clock / 1000
+    dram = dram_bytes / spec.dram.bandwidth_gb_per_s * clock / 1000
+    serial = (split_k - 1) * (2 * partial + spec.l2.near_latency_cycles * 2)
+    return max(mainloop, l2, dram) + serial

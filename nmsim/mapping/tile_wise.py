@@ -1,0 +1,145 @@
+"""Tile-wise sparsity as gathered dense tiles on unmodified tensor cores (Guo et al., SC20).
+
+A tile keeps n_j output columns and k_j reduction rows of W[K, N]. Each tile is a group of one launch (equal CTAs batched,
+as the authors batch equal tiles): `forward` multiplies X with the tile's k_j gathered rows, `backward_data` reuses the tile with
+n_j as the reduction and adds to the rows it keeps, `backward_weight` computes only the kept sub-block.
+
+Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
+Not modelled: activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
+packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmsim.mapping.lower import row_bytes
+from nmsim.mapping.problem import Group, Problem, Tensor, View
+from nmsim.rules import box
+from nmsim.units import element_bits
+from nmsim.workload.gemm import ConvGeometry, Gemm
+from nmsim.workload.trace import TileWisePlan
+
+
+def lower_tile_wise(gemm: Gemm, plan: TileWisePlan) -> Problem:
+    """The GEMM of a layer pruned tile-wise; dense-equivalent MACs stay those of the whole GEMM."""
+    if gemm.conv is not None:
+        tensors, groups = _convolution(gemm, gemm.conv, plan)
+    elif gemm.phase == "forward":
+        tensors, groups = _forward(gemm, plan)
+    elif gemm.phase == "backward_data":
+        tensors, groups = _backward_data(gemm, plan)
+    else:
+        tensors, groups = _backward_weight(gemm, plan)
+    return Problem(gemm.id, gemm.dtype, None, tuple(tensors), tuple(groups), 1, gemm.macs)
+
+
+def tiles_of(plan: TileWisePlan) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(kept columns n_j, indices of the kept rows) of each tile that keeps anything."""
+    kept = int(plan.columns.sum())
+    for tile, rows in enumerate(plan.rows):
+        width = min(plan.tile_width, kept - tile * plan.tile_width)
+        indices = np.flatnonzero(rows).astype(np.int64)
+        if width > 0 and len(indices):
+            yield width, indices
+
+
+def _forward(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    tokens, kept = gemm.m, int(plan.columns.sum())
+    tensors = [Tensor("X", gemm.k, row_bytes(tokens, bits)), Tensor("D", tokens, row_bytes(kept, out_bits))]
+    groups = []
+    for index, (width, rows) in enumerate(tiles_of(plan)):
+        weight = Tensor(f"W{index}", width, row_bytes(len(rows), bits))
+        tensors.append(weight)
+        view_x = View("X", box.GATHER_K, 0, bits, gather=rows)
+        view_w = View(weight.name, box.ROWS, 1, bits)
+        view_d = View("D", box.ROWS, 0, out_bits, fields={box.BYTE_OFFSET: row_bytes(index * plan.tile_width, out_bits)})
+        groups.append(Group(tokens, width, len(rows), (view_x, view_w), view_d))
+    return tensors, groups
+
+
+def _backward_data(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    tokens, kept = gemm.m, int(plan.columns.sum())
+    tensors = [Tensor("dY", tokens, row_bytes(kept, bits)), Tensor("D", gemm.n, row_bytes(tokens, out_bits))]
+    groups = []
+    for index, (width, rows) in enumerate(tiles_of(plan)):
+        weight = Tensor(f"W{index}", width, row_bytes(len(rows), bits))
+        tensors.append(weight)
+        view_dy = View("dY", box.ROWS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(index * plan.tile_width, bits)})
+        view_w = View(weight.name, box.COLUMNS, 1, bits)
+        view_d = View("D", box.GATHER_X, 1, out_bits, gather=rows)
+        groups.append(Group(tokens, len(rows), width, (view_dy, view_w), view_d, accumulate=index > 0))
+    return tensors, groups
+
+
+def _backward_weight(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    tokens, kept = gemm.k, int(plan.columns.sum())
+    tensors = [Tensor("dY", tokens, row_bytes(kept, bits)), Tensor("X", gemm.n, row_bytes(tokens, bits))]
+    groups = []
+    for index, (width, rows) in enumerate(tiles_of(plan)):
+        gradient = Tensor(f"D{index}", width, row_bytes(len(rows), out_bits))
+        tensors.append(gradient)
+        view_dy = View("dY", box.COLUMNS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(index * plan.tile_width, bits)})
+        view_x = View("X", box.GATHER_X, 1, bits, gather=rows)
+        groups.append(Group(width, len(rows), tokens, (view_dy, view_x), View(gradient.name, box.ROWS, 0, out_bits)))
+    return tensors, groups
+
+
+def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    taps = conv.kernel_h * conv.kernel_w
+    pixels_in, pixels_out = conv.batch * conv.height * conv.width, conv.batch * conv.out_height * conv.out_width
+    kept = int(plan.columns.sum())
+    source = Tensor("X", pixels_in, row_bytes(conv.in_channels, bits))
+    gradient = Tensor("dY", pixels_out, row_bytes(kept, bits))
+    tensors: list[Tensor] = {
+        "forward": [source, Tensor("D", pixels_out, row_bytes(kept, out_bits))],
+        "backward_data": [gradient, Tensor("D", pixels_in, row_bytes(conv.in_channels, out_bits))],
+        "backward_weight": [gradient, source],
+    }[gemm.phase]
+    groups = []
+    for index, (width, rows) in enumerate(tiles_of(plan)):
+        channels = max(1, -(-len(rows) // taps))
+        offset = index * plan.tile_width
+        if gemm.phase == "forward":
+            weight = Tensor(f"W{index}", width, row_bytes(len(rows), bits))
+            view_x = View("X", box.PIXELS_X, 0, bits, fields=_taps(conv, channels))
+            view_d = View("D", box.ROWS, 0, out_bits, fields={box.BYTE_OFFSET: row_bytes(offset, out_bits)})
+            group = Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d)
+        elif gemm.phase == "backward_data":
+            weight = Tensor(f"W{index}", channels, row_bytes(taps * width, bits))
+            view_dy = View("dY", box.ROWS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
+            view_d = View("D", box.ROWS, 0, out_bits)
+            operands = (view_dy, View(weight.name, box.ROWS, 1, bits))
+            group = Group(pixels_out, channels, taps * width, operands, view_d, accumulate=index > 0)
+        else:
+            weight = Tensor(f"D{index}", width, row_bytes(len(rows), out_bits))
+            view_dy = View("dY", box.COLUMNS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
+            view_x = View("X", box.PIXELS_K, 1, bits, fields=_taps(conv, channels))
+            group = Group(width, len(rows), pixels_out, (view_dy, view_x), View(weight.name, box.ROWS, 0, out_bits))
+        tensors.append(weight)
+        groups.append(group)
+    return tensors, groups
+
+
+def _taps(conv: ConvGeometry, channels: int) -> dict[int, int]:
+    return {
+        box.CHANNELS: channels,
+        box.TAPS_W: conv.kernel_w,
+        box.OUT_W: conv.out_width,
+        box.OUT_PIXELS: conv.out_height * conv.out_width,
+        box.IN_W: conv.width,
+        box.IN_PIXELS: conv.height * conv.width,
+        box.STRIDE_H: conv.stride_h,
+        box.STRIDE_W: conv.stride_w,
+        box.PAD_H: conv.pad_h,
+        box.PAD_W: conv.pad_w,
+        box.DILATION_H: conv.dilation_h,
+        box.DILATION_W: conv.dilation_w,
+    }

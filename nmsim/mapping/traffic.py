@@ -1,0 +1,56 @@
+"""Bytes a plan will move between L2 and the SMs, counted without running it: what conservation is checked against."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmsim.mapping.plan import GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, KernelPlan
+from nmsim.rules.box import DIMENSION, operand_bytes
+from nmsim.rules.tile import PARTIAL_BYTES
+
+
+def planned_read_bytes(plan: KernelPlan) -> int:
+    """Operand bytes of every k-tile of every CTA, plus what epilogues read back."""
+    ctas, k_tile = plan.ctas, plan.mainloop.cta_tile[2]
+    span = ctas[:, K1] - ctas[:, K0]
+    full, tail = span // k_tile, span % k_tile
+    total = 0
+    for group in range(len(plan.operands)):
+        mine = ctas[:, GROUP] == group
+        for descriptor in plan.operands[group]:
+            length = _side(ctas[mine], int(descriptor[DIMENSION]))
+            for x in np.unique(length):
+                chosen = length == x
+                whole = operand_bytes(descriptor, int(x), k_tile) * int(full[mine][chosen].sum())
+                lengths, counts = np.unique(tail[mine][chosen], return_counts=True)
+                part = sum(operand_bytes(descriptor, int(x), int(k)) * int(count) for k, count in zip(lengths, counts, strict=True) if k)
+                total += whole + part
+    partial = ctas[:, SLICE] > 0
+    total += int(_partial_bytes(ctas[partial]).sum())
+    adding = (plan.accumulate[ctas[:, GROUP]] > 0) & ~partial
+    return int(total + _output_bytes(plan, ctas[adding]))
+
+
+def planned_write_bytes(plan: KernelPlan) -> int:
+    """Output tiles, plus the partial sums of all but the last slice."""
+    last = plan.ctas[:, SLICE] + 1 == plan.ctas[:, SLICES]
+    return int(_partial_bytes(plan.ctas[~last]).sum()) + _output_bytes(plan, plan.ctas[last])
+
+
+def _side(ctas: NDArray[np.int64], dimension: int) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = ctas[:, M1] - ctas[:, M0] if dimension == 0 else ctas[:, N1] - ctas[:, N0]
+    return lengths
+
+
+def _partial_bytes(ctas: NDArray[np.int64]) -> NDArray[np.int64]:
+    sizes: NDArray[np.int64] = _side(ctas, 0) * _side(ctas, 1) * PARTIAL_BYTES
+    return sizes
+
+
+def _output_bytes(plan: KernelPlan, ctas: NDArray[np.int64]) -> int:
+    shapes, counts = np.unique(np.stack([ctas[:, GROUP], _side(ctas, 0), _side(ctas, 1)], axis=1), axis=0, return_counts=True)
+    return sum(
+        operand_bytes(plan.outputs[group], int(m), int(n)) * int(count)
+        for (group, m, n), count in zip(shapes.tolist(), counts.tolist(), strict=True)
+    )

@@ -1,0 +1,93 @@
+"""SM-level results, each simulated once ever: kept in memory, and on disk under a key of all they depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.hw.mainloop import MainloopTiming
+from nmsim.keys import content_key
+from nmsim.mapping.plan import MainloopKey
+
+
+def mainloop_timing(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
+    """The SM level's answer for a mainloop with up to `occupancy` resident CTAs."""
+    return _timing(_sm_key(spec), key, occupancy, _Spec(spec))
+
+
+class _Spec:
+    """Carries the spec past the cache: equal for every spec whose SM parts have the same key."""
+
+    def __init__(self, spec: GpuSpec) -> None:
+        self.spec = spec
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Spec)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _sm_key(spec: GpuSpec) -> str:
+    parts = {
+        "schedulers": spec.sm.schedulers,
+        "fp32_fma_per_cycle": spec.sm.fp32_fma_per_cycle,
+        "shared_memory": spec.shared_memory.model_dump(exclude={"sources"}),
+        "tensor_core": spec.tensor_core.model_dump(mode="json", exclude={"sources": True, "mma": {"__all__": {"sources"}}}),
+        "decoder": spec.tensor_core.decoder.model_dump(exclude={"sources"}),
+    }
+    parts["tensor_core"].pop("decoder")
+    return content_key(parts)
+
+
+@cache
+def _timing(sm_key: str, key: MainloopKey, occupancy: int, carried: _Spec) -> MainloopTiming:
+    from nmsim.hw.chip_compiled import cache_folder
+
+    name = content_key({"sm": sm_key, "mainloop": asdict(key), "occupancy": occupancy})
+    file = cache_folder() / "mainloops" / f"{name}.json"
+    try:
+        return MainloopTiming.from_json(json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError):
+        pass  # not there, or not ours any more: simulate it
+    timing = _simulate(carried.spec, key, occupancy)
+    _keep(file, json.dumps(timing.to_json()))
+    return timing
+
+
+def _simulate(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
+    if key.kind == "stream":
+        return stream_timing(spec, key, occupancy)
+    from nmsim.hw.sm_level import simulate_mainloop
+
+    return simulate_mainloop(spec, key, occupancy)
+
+
+def stream_timing(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
+    """A memory-bound pass: the CUDA cores' time for its flops, one cycle a warp-wide access at least; no simulation needed."""
+    load_cycles = -(-key.copy_bytes // (spec.shared_memory.banks * spec.shared_memory.bank_bytes))
+    cycles = max(load_cycles, -(-key.stream_flops // (2 * spec.sm.fp32_fma_per_cycle)))
+    return MainloopTiming(
+        period=((cycles, 1),) * occupancy,
+        busy_cycles=(cycles, 1),
+        fill_cycles=spec.shared_memory.latency_cycles,
+        drain_cycles=0,
+        shared_memory_bytes=0,
+        stall_share=({},) * occupancy,
+    )
+
+
+def _keep(file: Path, text: str) -> None:
+    """Write to a temporary name, then rename; a cache that can't be written is only slower."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
+            draft.write(text)
+        os.replace(draft.name, file)
+    except OSError:
+        return
