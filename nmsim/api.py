@@ -1,0 +1,117 @@
+"""The public verbs: load a machine and a trace, simulate a step or one GEMM, measure an instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmsim.arch.load import load_arch
+from nmsim.arch.spec import GpuSpec
+from nmsim.errors import InputError
+from nmsim.result.rows import SimulationResult
+from nmsim.run.choice import RunOptions
+from nmsim.run.kernel import ENGINES
+from nmsim.run.microbench import MmaTiming, microbench_mma
+from nmsim.run.schemes import SCHEMES
+from nmsim.run.single import GemmResult, check_dimensions, simulate_single, what_if_gemm
+from nmsim.run.step import Progress
+from nmsim.run.trace import simulate_trace
+from nmsim.sparsity.pattern import NMPattern
+from nmsim.workload.repattern import with_dtype, with_pattern
+from nmsim.workload.rescale import rescale_batch
+from nmsim.workload.store import read_trace as load_trace
+from nmsim.workload.store import write_trace
+from nmsim.workload.trace import Trace
+
+__all__ = ["load_arch", "load_trace", "microbench", "simulate", "simulate_gemm", "write_trace"]
+
+L2_STATES = ("cold", "warm")
+
+
+def simulate(
+    arch: GpuSpec | str | Path,
+    trace: Trace | str | Path,
+    *,
+    baseline: Sequence[str] = SCHEMES,
+    pattern: str | None = None,
+    dtype: str | None = None,
+    batch: int | None = None,
+    l2: str = "cold",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Simulate a recorded training step on a machine, for the traced recipe and each baseline.
+
+    `pattern`, `dtype` and `batch` replace the recorded ones (the result says so); `l2` is `cold` or `warm` per kernel.
+    InputError for anything wrong with the inputs.
+    """
+    spec = _spec(arch, overrides)
+    step = trace if isinstance(trace, Trace) else load_trace(trace)
+    if batch is not None:
+        step = rescale_batch(step, batch)
+    if pattern is not None:
+        step = with_pattern(step, NMPattern.parse(pattern))
+    if dtype is not None:
+        step = with_dtype(step, dtype)
+    return simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+
+
+def simulate_gemm(
+    arch: GpuSpec | str | Path,
+    *,
+    m: int,
+    n: int,
+    k: int,
+    l: int = 1,  # noqa: E741 - the field's name for the batch
+    dtype: str = "fp16",
+    out_dtype: str = "fp16",
+    pattern: str | None = None,
+    sparse_operand: str = "b",
+    l2: str = "cold",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+) -> GemmResult:
+    """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense or N:M sparse."""
+    spec = _spec(arch, overrides)
+    check_dimensions(m=m, n=n, k=k, l=l)
+    if sparse_operand not in ("a", "b"):
+        raise InputError("names the compressed operand, a or b", path="--sparse-operand", value=sparse_operand)
+    known = sorted({mma.dtype for mma in spec.tensor_core.mma})
+    for option, value in (("--dtype", dtype), ("--out-dtype", out_dtype)):
+        if value not in {*known, "fp32", "int32"}:
+            raise InputError(f"{spec.name} has no such element type", path=option, value=value, fix=f"use one of {', '.join(known)}")
+    gemm = what_if_gemm(m, n, k, l, dtype, out_dtype)
+    parsed = None if pattern is None or pattern == "dense" else NMPattern.parse(pattern)
+    return simulate_single(spec, gemm, parsed, sparse_operand, _options(l2, engine))
+
+
+def microbench(
+    arch: GpuSpec | str | Path, *, shape: tuple[int, int, int], dtype: str = "fp16", pattern: str = "dense", warps: int = 8, ilp: int = 2
+) -> MmaTiming:
+    """Latency and throughput of one matrix instruction, operands in registers."""
+    return microbench_mma(_spec(arch, ()), shape, dtype, pattern=pattern, warps=warps, ilp=ilp)
+
+
+def default_engine() -> str:
+    """`compiled` where numba is installed, else `simpy`: the same answers, slower."""
+    from nmsim.rules.jit import NUMBA
+
+    return "compiled" if NUMBA else "simpy"
+
+
+def _options(l2: str, engine: str | None) -> RunOptions:
+    if l2 not in L2_STATES:
+        raise InputError("no such L2 state", path="--l2", value=l2, fix=f"use one of {', '.join(L2_STATES)}")
+    chosen = engine or default_engine()
+    if chosen not in ENGINES:
+        raise InputError("no such engine", path="--engine", value=engine, fix=f"use one of {', '.join(ENGINES)}")
+    return RunOptions(engine=chosen, l2=l2)
+
+
+def _spec(arch: GpuSpec | str | Path, overrides: Sequence[str]) -> GpuSpec:
+    if isinstance(arch, GpuSpec):
+        if overrides:
+            raise InputError("overrides need the machine's file", value=list(overrides), fix="pass the path of the YAML")
+        return arch
+    return load_arch(arch, overrides)

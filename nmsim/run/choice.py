@@ -1,0 +1,57 @@
+"""Which kernel runs a problem, and at which clock: the best few candidates are simulated, the winner meets the power cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.energy.clock import clock_under_cap
+from nmsim.mapping.candidates import build_plan, rank
+from nmsim.mapping.plan import KernelPlan
+from nmsim.mapping.problem import Problem
+from nmsim.run.kernel import KernelRun, run_kernel
+from nmsim.run.power import kernel_energy
+
+CANDIDATES = 3
+"""How many of the closed-form ranking are simulated."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How kernels are run: which engine, and what the L2 holds at the start (`cold` or `warm`)."""
+
+    engine: str = "compiled"
+    l2: str = "cold"
+
+    @property
+    def warm(self) -> bool:
+        """True where a kernel starts from the L2 contents that an untimed run of itself leaves."""
+        return self.l2 == "warm"
+
+
+def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:
+    """The fastest at boost clock of the best CANDIDATES of the ranking."""
+    runs = [run_at(spec, build_plan(spec, candidate), spec.clock.boost_mhz, options) for candidate in rank(spec, problem, CANDIDATES)]
+    return min(runs, key=lambda run: run.cycles)
+
+
+def run_at(spec: GpuSpec, plan: KernelPlan, clock_mhz: int, options: RunOptions) -> KernelRun:
+    """One plan at one clock."""
+    return run_kernel(spec, plan, clock_mhz, engine=options.engine, warm=options.warm)
+
+
+def under_power_cap(spec: GpuSpec, boost: KernelRun, options: RunOptions) -> KernelRun:
+    """The run at the highest clock step at which the kernel's power, while all SMs are at work, fits the board's limit."""
+    runs = {boost.clock_mhz: boost}
+
+    def power_at(clock_mhz: int) -> float:
+        if clock_mhz not in runs:
+            runs[clock_mhz] = run_at(spec, boost.plan, clock_mhz, options)
+        return kernel_energy(spec, runs[clock_mhz]).busy_power_w
+
+    return runs[clock_under_cap(power_at, spec.clock, spec.power.board_limit_w).clock_mhz]
+
+
+def compute_cycles(spec: GpuSpec, run: KernelRun, options: RunOptions) -> float:
+    """Cycles of the same kernel on a memory that answers at once."""
+    return run_kernel(spec, run.plan, run.clock_mhz, engine=options.engine, ideal_memory=True).cycles

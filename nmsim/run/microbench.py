@@ -1,0 +1,70 @@
+"""Instruction microbenchmarks on the SM level's own units: the latency and throughput of one matrix instruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.errors import InputError
+from nmsim.hw.decoder import Decoder
+from nmsim.hw.tensor_core import TensorCore
+from nmsim.mapping.lower import index_bits
+from nmsim.units import element_bits
+
+ITERATIONS = 256
+
+
+@dataclass(frozen=True)
+class MmaTiming:
+    """`latency_cycles`: issue to the earliest dependent issue at one warp, ILP 1. `iteration_cycles`: one pass of the loop at
+    these warps and ILP. `throughput_fma_per_cycle_per_sm` counts dense-equivalent FMA."""
+
+    latency_cycles: float
+    iteration_cycles: float
+    throughput_fma_per_cycle_per_sm: float
+
+
+def microbench_mma(spec: GpuSpec, shape: tuple[int, int, int], dtype: str, *, pattern: str, warps: int, ilp: int) -> MmaTiming:
+    """Run `warps` warps, each issuing `ilp` independent chains of one instruction; operands stay in registers."""
+    mma = _find(spec, shape, dtype, pattern)
+    if not 1 <= warps <= spec.sm.max_warps or not 1 <= ilp <= 64:
+        raise InputError(f"an SM runs 1 to {spec.sm.max_warps} warps, each with 1 to 64 chains", value=(warps, ilp))
+    latency = _iteration(spec, mma, 1, 1)
+    iteration = _iteration(spec, mma, warps, ilp)
+    fma = shape[0] * shape[1] * shape[2] * warps * ilp
+    return MmaTiming(latency, iteration, fma / iteration)
+
+
+def _iteration(spec: GpuSpec, mma: MmaSpec, warps: int, ilp: int) -> float:
+    """Steady cycles per loop iteration (each warp issues `ilp` instructions in it)."""
+    m, n, k = mma.shape
+    pattern, bits = mma.nm, element_bits(mma.dtype)
+    kept = k if pattern is None else pattern.compressed_k(k)
+    codes = 0 if pattern is None else m * kept
+    operand_bits = (m * kept + n * k) * bits + (0 if pattern is None else codes * index_bits(pattern))
+    register_cycles = (operand_bits / 8 + m * n * 4) / spec.tensor_core.register_read_bytes_per_cycle
+    decoder = spec.tensor_core.decoder
+    cores = [
+        TensorCore(mma.issue_interval_cycles, mma.latency_cycles, register_cycles, Decoder(codes, decoder.codes_per_cycle, decoder.latency_cycles))
+        for _ in range(spec.tensor_core.per_sm)
+    ]
+    chains = [[0] * ilp for _ in range(warps)]
+    clocks = [0] * warps
+    marks = []
+    for iteration in range(ITERATIONS):
+        for chain in range(ilp):
+            for warp in range(warps):
+                start, chains[warp][chain] = cores[warp % len(cores)].issue(clocks[warp], 0, 0, chains[warp][chain])
+                clocks[warp] = start + 1
+        if iteration in (ITERATIONS // 2 - 1, ITERATIONS - 1):
+            marks.append(max(clocks))
+    return (marks[1] - marks[0]) / (ITERATIONS // 2)
+
+
+def _find(spec: GpuSpec, shape: tuple[int, int, int], dtype: str, pattern: str) -> MmaSpec:
+    for mma in spec.tensor_core.mma:
+        if tuple(mma.shape) == shape and mma.dtype == dtype and mma.pattern == pattern:
+            return mma
+    known = ", ".join(f"m{m.shape[0]}n{m.shape[1]}k{m.shape[2]} {m.dtype} {m.pattern}" for m in spec.tensor_core.mma)
+    text = "m{}n{}k{} {} {}".format(*shape, dtype, pattern)
+    raise InputError(f"{spec.name} has no such instruction", value=text, fix=f"it has {known}")

@@ -1,0 +1,39 @@
+"""Energy and power of kernel runs on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.energy.model import dynamic_energy_by_unit_j, static_energy_j, total_energy_j
+from nmsim.rules.stalls import Stall
+from nmsim.run.kernel import KernelRun
+
+_IMBALANCE = Stall.IMBALANCE.name.lower()
+
+
+@dataclass(frozen=True)
+class KernelEnergy:
+    """Joules of one launch (without the host's launch time) by unit, and the power while every SM holds a CTA."""
+
+    by_unit_j: Mapping[str, float]
+    energy_j: float
+    busy_power_w: float
+    """Averaged while every SM holds a CTA: the tail in which SMs idle neither warms the chip nor raises its clock."""
+
+
+def kernel_energy(spec: GpuSpec, run: KernelRun) -> KernelEnergy:
+    """Counts x costs, plus static power over the kernel's time.
+
+    Energy is taken as spent evenly over the time in which SMs hold CTAs. A kernel of less than one wave counts as a whole.
+    """
+    dtype = run.plan.mainloop.dtype
+    dynamic = dynamic_energy_by_unit_j(run.counters, spec.energy, dtype)
+    by_unit = dynamic | {"static": static_energy_j(spec.power, run.time_us)}
+    occupied = 1.0
+    if len(run.plan.ctas) >= spec.sm.count and run.cycles:
+        occupied = 1 - run.stall_cycles[_IMBALANCE] / run.cycles
+    busy_us = run.time_us * occupied
+    busy_power = spec.power.static_w + (total_energy_j(dynamic) / busy_us * 1e6 if busy_us else 0.0)
+    return KernelEnergy(by_unit, total_energy_j(by_unit), busy_power)

@@ -1,0 +1,113 @@
+"""How each scheme runs each GEMM of a trace: the problem to simulate, and in words why it runs that way."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.mapping.convolution import lower_convolution
+from nmsim.mapping.lower import lower_dense, lower_nm
+from nmsim.mapping.problem import Problem
+from nmsim.mapping.tile_wise import lower_tile_wise
+from nmsim.run.native import native_pattern
+from nmsim.sparsity.pattern import NMPattern
+from nmsim.workload.gemm import Gemm, Operand
+from nmsim.workload.legality import is_attention_product, usable_structure
+from nmsim.workload.trace import Trace
+
+SCHEMES = ("traced", "dense", "tile_wise")
+DEFAULT_TILE_WISE_DENSITY = "1/2"
+"""Density of the tile-wise baseline beside a trace that has none of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """One GEMM under one scheme. GEMMs with equal `key` are the same work and are simulated once."""
+
+    problem: Problem
+    key: Hashable
+    ran_sparse: bool
+    reason: str
+    native: str
+
+
+def lower(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Lowered:
+    """The problem that `scheme` runs for `gemm`."""
+    if scheme == "traced":
+        return _traced(spec, trace, gemm)
+    if scheme == "tile_wise":
+        return _tile_wise(trace, gemm)
+    return _dense(gemm, "dense baseline")
+
+
+def tile_wise_density(trace: Trace) -> str:
+    """The density of the tile-wise baseline: the trace's own sparsity where it has one."""
+    return trace.own_density if trace.own_density in trace.tile_wise else DEFAULT_TILE_WISE_DENSITY
+
+
+def _dense(gemm: Gemm, reason: str) -> Lowered:
+    problem = lower_dense(gemm) if gemm.conv is None else lower_convolution(gemm, None)
+    return Lowered(problem, ("dense", _shape(gemm)), False, reason, "dense")
+
+
+def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
+    """Sparse where an operand's mask allows it along this reduction, and the machine holds a pattern that contains it."""
+    usable: list[tuple[NMPattern, str, str]] = []
+    refused: list[str] = []
+    for side, operand in (("a", gemm.a), ("b", gemm.b)):
+        verdict = usable_structure(gemm, operand, trace)
+        if not verdict.ok or verdict.pattern is None:
+            if operand.structure != "dense":
+                refused.append(verdict.reason)
+            continue
+        length, taps = _reduction(gemm, operand)
+        native = native_pattern(spec, gemm.dtype, verdict.pattern, length, taps)
+        if native.pattern is None:
+            refused.append(native.reason)
+        else:
+            usable.append((native.pattern, side, "; ".join(filter(None, (verdict.reason, native.reason)))))
+    if not usable:
+        return _dense(gemm, "; ".join(refused) or _no_structure(gemm))
+    usable.sort(key=lambda found: found[0].density)
+    pattern, side, reason = usable[0]
+    if len(usable) > 1:
+        reason += f"; the other operand is {usable[1][0]} too, and one of two can be compressed"
+    problem = lower_nm(gemm, side, pattern) if gemm.conv is None else lower_convolution(gemm, pattern)
+    return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern))
+
+
+def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:
+    density = tile_wise_density(trace)
+    plans = trace.tile_wise.get(density, {})
+    plan = plans.get(gemm.module)
+    if plan is None or is_attention_product(gemm):
+        return _dense(gemm, "not pruned tile-wise: no plan for this layer")
+    kept = float(plan.rows[:, :].mean() * plan.columns.mean()) if plan.rows.size else 0.0
+    reason = f"tile-wise at density {density} over the network, {kept:.0%} of this layer: {len(plan.rows)} tiles of {plan.tile_width}"
+    problem = lower_tile_wise(gemm, plan)
+    key = ("tile_wise", _shape(gemm), plan.columns.tobytes(), plan.rows.tobytes())
+    return Lowered(problem, key, True, reason, "dense")
+
+
+def _no_structure(gemm: Gemm) -> str:
+    if is_attention_product(gemm):
+        return "attention product: neither operand is a weight"
+    if gemm.phase == "backward_weight":
+        return "no operand is sparse: backward_weight has no weight in it"
+    return "this layer was not pruned"
+
+
+def _reduction(gemm: Gemm, operand: Operand) -> tuple[int, int]:
+    """(length of the reduction that groups must fit in, how many of them): one filter tap of a convolution at a time."""
+    if gemm.conv is None or operand.role != "weight":
+        return gemm.k, 1
+    taps = gemm.conv.kernel_h * gemm.conv.kernel_w
+    return gemm.k // taps, taps
+
+
+def _shape(gemm: Gemm) -> Hashable:
+    """All that timing reads of a dense GEMM."""
+    plain = replace(gemm, id="", module="", repeat=1, batch_axis="none")
+    layouts = tuple((operand.k_contiguous, len(operand.axes)) for operand in (gemm.a, gemm.b))
+    return (plain.phase if plain.conv else "", plain.m, plain.n, plain.k, plain.l, plain.dtype, plain.out_dtype, plain.conv, layouts)

@@ -1,0 +1,189 @@
+"""A whole training step under several schemes: every GEMM, operator and pass as kernels of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.energy.clock import clock_under_cap
+from nmsim.energy.model import static_energy_j
+from nmsim.mapping.stream import plan_stream
+from nmsim.result.rows import KernelRow
+from nmsim.rules.stalls import STALL_NAMES
+from nmsim.run.bound import bound_of
+from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
+from nmsim.run.kernel import KernelRun
+from nmsim.run.power import kernel_energy
+from nmsim.run.schemes import lower
+from nmsim.workload.gemm import Gemm
+from nmsim.workload.trace import Operator, SparsifyPass, Trace
+
+Progress = Callable[[int, int, str], None]
+"""Called with kernels done, kernels in all, and what is being simulated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One row of the step before it is timed: a kernel, how often it is launched a step, and what to call it."""
+
+    identifier: str
+    module: str
+    kind: str
+    phase: str
+    shape: tuple[int, int, int, int]
+    launches: int
+    steps_between: int
+    ran_sparse: bool
+    reason: str
+    native: str
+    run: KernelRun
+
+
+class Simulator:
+    """Runs the distinct kernels of traces on one machine, each once per clock."""
+
+    def __init__(self, spec: GpuSpec, options: RunOptions) -> None:
+        self.spec, self.options = spec, options
+        self._boost: dict[Hashable, KernelRun] = {}
+        self._at_clock: dict[tuple[int, int], KernelRun] = {}
+        self._compute: dict[tuple[int, int], float] = {}
+
+    def scheme_rows(self, trace: Trace, scheme: str, progress: Progress) -> list[KernelRow]:
+        """All rows of a step under one scheme, at the clock that the board's power limit leaves for that step."""
+        works = [*self._gemm_works(trace, scheme, progress), *self._operator_works(trace, progress)]
+        if scheme == "traced":
+            works += self._pass_works(trace, progress)
+        by_clock: dict[int, list[Work]] = {self.spec.clock.boost_mhz: works}
+
+        def power_at(clock_mhz: int) -> float:
+            if clock_mhz not in by_clock:
+                by_clock[clock_mhz] = [self._reclocked(work, clock_mhz) for work in works]
+            return self._average_power_w(by_clock[clock_mhz])
+
+        choice = clock_under_cap(power_at, self.spec.clock, self.spec.power.board_limit_w)
+        return [self._row(work, scheme) for work in by_clock[choice.clock_mhz]]
+
+    def _gemm_works(self, trace: Trace, scheme: str, progress: Progress) -> list[Work]:
+        works = []
+        for index, gemm in enumerate(trace.gemms):
+            progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
+            works.append(self._gemm_work(trace, gemm, scheme))
+        return works
+
+    def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
+        lowered = lower(self.spec, trace, gemm, scheme)
+        if lowered.key not in self._boost:
+            self._boost[lowered.key] = best_kernel(self.spec, lowered.problem, self.options)
+        return Work(
+            identifier=gemm.id,
+            module=gemm.module,
+            kind="gemm",
+            phase=gemm.phase,
+            shape=(gemm.m, gemm.n, gemm.k, gemm.l),
+            launches=gemm.repeat,
+            steps_between=1,
+            ran_sparse=lowered.ran_sparse,
+            reason=lowered.reason,
+            native=lowered.native,
+            run=self._boost[lowered.key],
+        )
+
+    def _operator_works(self, trace: Trace, progress: Progress) -> list[Work]:
+        works = []
+        for index, one in enumerate(trace.operators):
+            progress(index, len(trace.operators), one.name)
+            run = self._stream(one.name, one.bytes_read, one.bytes_written, one.flops)
+            works.append(self._stream_work(one, "operator", "other", one.count, 1, f"{one.phase} {one.name}: no GEMM", run))
+        return works
+
+    def _pass_works(self, trace: Trace, progress: Progress) -> list[Work]:
+        works = []
+        for index, one in enumerate(trace.passes):
+            progress(index, len(trace.passes), one.kind)
+            run = self._stream(one.kind, one.bytes_read, one.bytes_written, one.operations)
+            reason = f"{one.kind} pass of the recipe, every {one.every_steps} step(s)"
+            works.append(self._stream_work(one, "pass", "sparsify", 1, one.every_steps, reason, run))
+        return works
+
+    def _stream(self, name: str, bytes_read: int, bytes_written: int, flops: int) -> KernelRun:
+        key = ("stream", bytes_read, bytes_written, flops)
+        if key not in self._boost:
+            spec = self.spec
+            plan = plan_stream(name, bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes)
+            self._boost[key] = run_at(spec, plan, spec.clock.boost_mhz, self.options)
+        return self._boost[key]
+
+    @staticmethod
+    def _stream_work(
+        one: Operator | SparsifyPass, kind: str, phase: str, launches: int, steps_between: int, reason: str, run: KernelRun
+    ) -> Work:
+        module = one.module if isinstance(one, SparsifyPass) else one.name
+        return Work(one.id, module, kind, phase, (0, 0, 0, 0), launches, steps_between, False, reason, "none", run)
+
+    def _reclocked(self, work: Work, clock_mhz: int) -> Work:
+        key = id(work.run.plan), clock_mhz
+        if key not in self._at_clock:
+            self._at_clock[key] = run_at(self.spec, work.run.plan, clock_mhz, self.options)
+        return Work(**{**work.__dict__, "run": self._at_clock[key]})
+
+    def _launch_us(self, work: Work) -> float:
+        compressed = work.run.plan.mainloop.pattern != "dense"
+        return self.spec.launch.kernel_us + (self.spec.launch.nm_extra_us if compressed else 0.0)
+
+    def _average_power_w(self, works: Sequence[Work]) -> float:
+        energy_j = time_us = 0.0
+        for work in works:
+            often = work.launches / work.steps_between
+            launch_us = self._launch_us(work)
+            energy_j += often * (kernel_energy(self.spec, work.run).energy_j + static_energy_j(self.spec.power, launch_us))
+            time_us += often * (work.run.time_us + launch_us)
+        return energy_j / time_us * 1e6 if time_us else 0.0
+
+    def _row(self, work: Work, scheme: str) -> KernelRow:
+        """Totals over the launches of a step; a pass that runs every few steps counts with its share."""
+        run, often = work.run, work.launches / work.steps_between
+        launch_us = self._launch_us(work)
+        energy = kernel_energy(self.spec, run)
+        by_unit = dict(energy.by_unit_j)
+        by_unit["static"] += static_energy_j(self.spec.power, launch_us)
+        energy_j, time_us = often * sum(by_unit.values()), often * (run.time_us + launch_us)
+        m, n, k, batch = work.shape
+        counters = {name: round(value * often) for name, value in vars(run.counters).items()}
+        return KernelRow(
+            gemm_id=work.identifier,
+            module=work.module,
+            kind=work.kind,
+            phase=work.phase,
+            scheme=scheme,
+            m=m,
+            n=n,
+            k=k,
+            l=batch,
+            launches=work.launches,
+            ran_sparse=work.ran_sparse,
+            reason=work.reason,
+            kernel=run.plan.name,
+            native_pattern=work.native,
+            cta_tile="x".join(map(str, run.plan.mainloop.cta_tile)),
+            waves=run.plan.waves(self.spec.sm.count),
+            split_k=run.plan.split_k,
+            clock_mhz=run.clock_mhz,
+            cycles=often * run.cycles,
+            compute_cycles=often * self._compute_cycles(run),
+            busy_cycles=often * run.busy_cycles,
+            launch_us=often * launch_us,
+            time_us=time_us,
+            energy_j=energy_j,
+            power_w=energy_j / time_us * 1e6,
+            bound=bound_of(run.busy_cycles, run.stall_cycles, launch_us * run.clock_mhz),
+            stall_cycles={name: often * run.stall_cycles[name] for name in STALL_NAMES},
+            energy_by_unit_j={unit: often * joules for unit, joules in by_unit.items()},
+            counters=counters,
+        )
+
+    def _compute_cycles(self, run: KernelRun) -> float:
+        key = id(run.plan), run.clock_mhz
+        if key not in self._compute:
+            self._compute[key] = compute_cycles(self.spec, run, self.options)
+        return self._compute[key]

@@ -1,0 +1,117 @@
+"""`nmsim simulate`: one trace on one machine under several schemes, as rows, phase sums and totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from nmsim.arch.resolve import arch_key
+from nmsim.arch.spec import GpuSpec
+from nmsim.errors import InputError
+from nmsim.keys import content_key
+from nmsim.result.rows import Ceilings, KernelRow, SchemeTotal, SimulationResult
+from nmsim.result.totals import phase_totals, scheme_totals
+from nmsim.run.bound import why_slower
+from nmsim.run.choice import RunOptions
+from nmsim.run.schemes import SCHEMES, tile_wise_density
+from nmsim.run.step import Progress, Simulator
+from nmsim.sparsity.pattern import NMPattern
+from nmsim.version import MODEL_VERSION
+from nmsim.workload.trace import Trace
+
+LAUNCH_BOUND_SHARE = 0.5
+"""Share of a step's time in launches from which the result calls it launch-bound."""
+
+
+def simulate_trace(
+    spec: GpuSpec, trace: Trace, *, schemes: Sequence[str] = SCHEMES, options: RunOptions | None = None, progress: Progress | None = None
+) -> SimulationResult:
+    """Simulate a step under each of `schemes` (a subset of SCHEMES; "traced" always runs, and first)."""
+    options = options or RunOptions()
+    unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
+    if unknown:
+        raise InputError("no such scheme", path="--baseline", value=unknown[0], fix=f"use one of {', '.join(SCHEMES)}")
+    if not trace.gemms:
+        raise InputError("the trace holds no GEMM", value=trace.name, fix="record a step that multiplies matrices")
+    simulator = Simulator(spec, options)
+    rows: list[KernelRow] = []
+    for scheme in dict.fromkeys(("traced", *schemes)):
+        rows += simulator.scheme_rows(trace, scheme, progress or _silent)
+    total = scheme_totals(rows)
+    return SimulationResult(
+        arch=spec.name,
+        arch_key=arch_key(spec),
+        trace=trace.name,
+        trace_key=trace_key(trace),
+        model_version=MODEL_VERSION,
+        engine=options.engine,
+        options={"l2": options.l2, "schemes": list(dict.fromkeys(("traced", *schemes))), "batch": trace.batch, "dtype": trace.dtype},
+        provenance=asdict(trace.provenance),
+        ceilings=ceilings(spec, trace, rows[0].clock_mhz),
+        rows=tuple(rows),
+        phases=phase_totals(rows),
+        total=total,
+        notes=tuple(_notes(trace, rows, total)),
+    )
+
+
+def trace_key(trace: Trace) -> str:
+    """Content key of what timing and energy read of a trace: shapes, structures and digests, not losses or names."""
+    return content_key(
+        {
+            "gemms": [asdict(gemm) for gemm in trace.gemms],
+            "operators": [asdict(one) for one in trace.operators],
+            "passes": [asdict(one) for one in trace.passes],
+            "masks": {key: record.digest for key, record in trace.masks.items()},
+            "tile_wise": {
+                density: {module: [plan.tile_width, plan.columns.tobytes().hex(), plan.rows.tobytes().hex()] for module, plan in plans.items()}
+                for density, plans in trace.tile_wise.items()
+                if density == tile_wise_density(trace)
+            },
+        }
+    )
+
+
+def ceilings(spec: GpuSpec, trace: Trace, clock_mhz: int) -> Ceilings:
+    """The machine's rooflines for the trace's element type at a clock, in dense-equivalent TFLOP/s."""
+    patterns = {mma.pattern for mma in spec.tensor_core.mma if mma.dtype == trace.dtype and mma.nm}
+
+    def tflops(pattern: NMPattern | None) -> float:
+        return 2 * spec.peak_macs_per_cycle(trace.dtype, pattern) * clock_mhz / 1e6
+
+    return Ceilings(
+        clock_mhz=clock_mhz,
+        dense_tflops=tflops(None),
+        nm_tflops={pattern: tflops(NMPattern.parse(pattern)) for pattern in sorted(patterns)},
+        l2_gb_per_s=spec.l2.bandwidth_gb_per_s,
+        dram_gb_per_s=spec.dram.bandwidth_gb_per_s,
+    )
+
+
+def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal]) -> list[str]:
+    """The sentences a reader should see first."""
+    notes = list(trace.provenance.notes)
+    traced = [row for row in rows if row.scheme == "traced"]
+    time_us = total["traced"].time_us
+    launch_us = sum(row.launch_us for row in traced)
+    if launch_us > LAUNCH_BOUND_SHARE * time_us:
+        notes.append(f"launch-bound: launches are {launch_us / time_us:.0%} of the traced step; a larger --batch shows the kernels themselves")
+    dense = total.get("dense")
+    if dense is not None and any(row.ran_sparse for row in traced) and time_us > dense.time_us:
+        busy_us = sum(row.busy_cycles / row.clock_mhz for row in traced)
+        bound = max(traced, key=lambda row: row.time_us).bound
+        notes.append(why_slower("the traced recipe", time_us, dense.time_us, busy_us, launch_us, bound))
+    clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
+    capped = [f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < max(clocks.values()) or len(set(clocks.values())) > 1]
+    if capped:
+        notes.append(f"the board's power limit lowers the clock: {', '.join(capped)}")
+    assumed = sorted({row.module for row in traced if "assumed" in row.reason and row.ran_sparse})
+    if assumed:
+        notes.append(f"the legality of the pattern is assumed, not checked, in {len(assumed)} layer(s), the first {assumed[0]}")
+    if "tile_wise" in total:
+        notes.append(f"tile_wise keeps {tile_wise_density(trace)} of the pruned layers' weights, ranked over the whole network")
+    return notes
+
+
+def _silent(_done: int, _of: int, _what: str) -> None:
+    return None
