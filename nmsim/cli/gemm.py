@@ -1,0 +1,87 @@
+"""`nmsim gemm`: one what-if GEMM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nmsim.run.single import GemmResult
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command()
+def gemm(
+    arch: Annotated[Path, typer.Argument(metavar="ARCH.yaml", help="The machine.")],
+    m: Annotated[int, typer.Option("--m", help="Rows of D (tokens).")],
+    n: Annotated[int, typer.Option("--n", help="Columns of D (outputs).")],
+    k: Annotated[int, typer.Option("--k", help="The reduction (inputs).")],
+    batch: Annotated[int, typer.Option("--l", help="Products in the batch.")] = 1,
+    dtype: Annotated[str, typer.Option(help="Element type of both operands.")] = "fp16",
+    out_dtype: Annotated[str, typer.Option(help="Element type of the result.")] = "fp16",
+    pattern: Annotated[str | None, typer.Option(metavar="N:M", help="N kept of M consecutive elements along k; dense without it.")] = None,
+    sparse_operand: Annotated[str, typer.Option(help="The compressed operand: a or b (the weight).")] = "b",
+    l2: Annotated[str, typer.Option("--l2", help="What the L2 holds at the start: cold, or warm (as one run of this GEMM leaves it).")] = "cold",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
+    engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Simulate one GEMM D[m, n] = A[m, k] B[k, n], dense or N:M sparse, and say what bounds it.
+
+    Examples:
+
+      nmsim gemm arch_configs/ampere.yaml --m 4096 --n 4096 --k 4096 --pattern 2:4
+
+      nmsim gemm arch_configs/ampere.yaml --m 64 --n 64 --k 64 --pattern 2:4 --json
+
+      nmsim gemm arch_configs/ampere.yaml --m 8192 --n 8192 --k 8192 --set sm.count=144
+    """
+    from nmsim.api import simulate_gemm
+    from nmsim.cli.progress import announce_engine
+
+    announce_engine(engine)
+    result = simulate_gemm(
+        arch,
+        m=m,
+        n=n,
+        k=k,
+        l=batch,
+        dtype=dtype,
+        out_dtype=out_dtype,
+        pattern=pattern,
+        sparse_operand=sparse_operand,
+        l2=l2,
+        engine=engine,
+        overrides=overrides or (),
+    )
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), indent=1))
+    else:
+        _print(result, f"{m} x {n} x {k}" + (f" x {batch}" if batch > 1 else ""), dtype, pattern or "dense")
+
+
+def _print(result: GemmResult, shape: str, dtype: str, pattern: str) -> None:
+    from nmsim.cli.tables import console, key_values
+
+    tile = "x".join(map(str, result.cta_tile))
+    stalls = sorted(result.stall_cycles.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name} {cycles / result.cycles:.1%}" for name, cycles in stalls if cycles / result.cycles >= 0.005)
+    pairs = [
+        ("GEMM", f"{shape} {dtype}, {pattern}"),
+        ("time", f"{result.time_us:,.2f} us, {result.launch_us:.2f} of it launch; {result.cycles:,.0f} cycles at {result.clock_mhz} MHz"),
+        ("rate", f"{result.dense_equivalent_tflops:,.1f} TFLOP/s dense-equivalent ({result.executed_tflops:,.1f} executed)"),
+        ("speed-up", f"{result.speedup_vs_dense:.3f}x over dense"),
+        ("energy", f"{result.energy_j * 1e3:,.3f} mJ, {result.power_w:,.0f} W in the kernel"),
+        ("kernel", f"{result.kernel}, tile {tile}, split-K {result.split_k}, {result.occupancy} CTAs/SM, {result.waves:.2f} waves"),
+        ("bound", f"{result.bound}; tensor pipe busy {result.busy_cycles / result.cycles:.1%} of the cycles"),
+        ("stalls", named or "none above 0.5 %"),
+        ("traffic", ", ".join(f"{level} {count / 1e6:,.1f} MB" for level, count in result.bytes.items())),
+    ]
+    out = console()
+    out.print(key_values(pairs))
+    for note in result.notes:
+        out.print(note, markup=False, highlight=False)

@@ -1,0 +1,84 @@
+"""`nmsim simulate`: recorded training steps on a machine, beside dense and tile-wise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nmsim.result.rows import SimulationResult
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command()
+def simulate(
+    arch: Annotated[Path, typer.Argument(metavar="ARCH.yaml", help="The machine.")],
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Recorded steps, NAME.nmtrace folders.")],
+    baseline: Annotated[list[str] | None, typer.Option(help="dense or tile-wise; both without it. May be repeated.")] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Replace the recorded pattern (its legality is then assumed).")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Replace the recorded element type.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Re-scale the step to this many samples.")] = None,
+    l2: Annotated[str, typer.Option("--l2", help="What the L2 holds before each kernel: cold or warm.")] = "cold",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
+    engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also keep the results there, for nmsim report.")] = None,
+    rows: Annotated[int, typer.Option(help="GEMMs to list, slowest first; 0 for all.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object (an array for several traces) instead of text.")] = False,
+) -> None:
+    """Simulate the training step of each TRACE: cycles, time, energy and speed-up per phase, and why.
+
+    Examples:
+
+      nmsim simulate arch_configs/ampere.yaml workloads/gpt_w512_sr_ste_2to4.nmtrace --batch 128
+
+      nmsim simulate arch_configs/ampere.yaml workloads/*.nmtrace --out results --json
+    """
+    from nmsim.api import SCHEMES, simulate
+    from nmsim.cli.progress import announce_engine, simulation_progress
+
+    announce_engine(engine)
+    schemes = SCHEMES if not baseline else tuple(name.replace("-", "_") for name in baseline)
+    results: list[SimulationResult] = []
+    for trace in traces:
+        with simulation_progress() as progress:
+            results.append(
+                simulate(
+                    arch,
+                    trace,
+                    baseline=schemes,
+                    pattern=pattern,
+                    dtype=dtype,
+                    batch=batch,
+                    l2=l2,
+                    engine=engine,
+                    overrides=overrides or (),
+                    progress=progress,
+                )
+            )
+        if not as_json:
+            _print(results[-1], rows)
+    if out is not None:
+        from nmsim.result.store import write_results
+
+        write_results(results, out)
+    if as_json:
+        from nmsim.result.json import result_to_json
+
+        data = [result_to_json(result) for result in results]
+        typer.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
+    elif out is not None:
+        typer.echo(f"results are in {out}; draw them with: nmsim report {out} --out reports/NAME")
+
+
+def _print(result: SimulationResult, rows: int) -> None:
+    from nmsim.cli.tables import console, gemm_table, phase_table
+
+    screen = console()
+    screen.print(phase_table(result))
+    screen.print(gemm_table(result, rows))
+    for note in result.notes:
+        screen.print(f"- {note}", markup=False, highlight=False)
