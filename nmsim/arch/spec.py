@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nmsim.errors import InputError
 from nmsim.sparsity.pattern import NMPattern
 
 Positive = Annotated[int, Field(gt=0, le=2**40)]
@@ -81,11 +82,15 @@ class MmaSpec(Block):
     latency_cycles: Positive
     """From issue to the earliest dependent issue."""
 
-    @model_validator(mode="after")
-    def _pattern(self) -> MmaSpec:
-        if self.pattern != "dense":
-            NMPattern.parse(self.pattern)
-        return self
+    @field_validator("pattern")
+    @classmethod
+    def _dense_or_nm(cls, text: str) -> str:
+        if text != "dense":
+            try:
+                NMPattern.parse(text)
+            except InputError as error:  # as a ValueError, so that the reader of the file adds the place
+                raise ValueError(str(error)) from None
+        return text
 
     @property
     def nm(self) -> NMPattern | None:

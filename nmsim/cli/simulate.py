@@ -37,8 +37,9 @@ def simulate(
 
       nmsim simulate arch_configs/ampere.yaml workloads/*.nmtrace --out results --json
     """
-    from nmsim.api import SCHEMES, simulate
+    from nmsim.api import simulate
     from nmsim.cli.progress import announce_engine, simulation_progress
+    from nmsim.run.schemes import SCHEMES
 
     announce_engine(engine)
     schemes = SCHEMES if not baseline else tuple(name.replace("-", "_") for name in baseline)

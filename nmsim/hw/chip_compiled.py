@@ -60,6 +60,8 @@ def compiled_is_cached() -> bool:
 def _compiled_loop() -> Callable[..., int]:
     import numba
 
+    config: Any = numba.config
+    njit: Any = numba.njit
     folder = cache_folder() / "numba"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +69,8 @@ def _compiled_loop() -> Callable[..., int]:
     except OSError:
         writable = False
     if writable:
-        numba.config.CACHE_DIR = str(folder)
-    loop: Callable[..., int] = numba.njit(cache=writable, nogil=True, boundscheck=False, _nrt=False)(chip_loop)
+        config.CACHE_DIR = str(folder)
+    loop: Callable[..., int] = njit(cache=writable, nogil=True, boundscheck=False, _nrt=False)(chip_loop)
     return loop
 
 
@@ -118,12 +120,12 @@ class CompiledChip:
             unexplained=int(totals[TOTAL_UNEXPLAINED]),
             l2_read_bytes=int(totals[TOTAL_READ]),
             l2_write_bytes=int(totals[TOTAL_WRITTEN]),
-            dram_read_bytes=int(dram.count[COUNT_READ]),
-            dram_write_bytes=int(dram.count[COUNT_WRITTEN]),
-            dram_activates=int(dram.count[COUNT_ACTIVATES]),
-            dram_accesses=int(dram.count[COUNT_ACCESSES]),
-            block_lookups=int(l2.count[COUNT_LOOKUPS]),
-            block_misses=int(l2.count[COUNT_MISSES]),
+            dram_read_bytes=int(dram.counts[COUNT_READ]),
+            dram_write_bytes=int(dram.counts[COUNT_WRITTEN]),
+            dram_activates=int(dram.counts[COUNT_ACTIVATES]),
+            dram_accesses=int(dram.counts[COUNT_ACCESSES]),
+            block_lookups=int(l2.counts[COUNT_LOOKUPS]),
+            block_misses=int(l2.counts[COUNT_MISSES]),
         )
 
 

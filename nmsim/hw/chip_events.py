@@ -127,7 +127,7 @@ class Chip:
         if waiter is not None:
             sm, cta, turn = waiter
             resume = self._env.until(self._env.tick, event_key(EPILOGUE, sm.index, cta))
-            resume.callbacks.append(lambda _: self._resume(turn))  # type: ignore[union-attr]
+            resume.callbacks.append(lambda _: self._resume(turn))
 
     @staticmethod
     def _resume(turn: Event) -> None:

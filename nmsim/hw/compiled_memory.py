@@ -61,13 +61,13 @@ def dram_access(timing, dram, arrival, address, nbytes, is_write):
         dram.open_row[bank] = row
         dram.column_ready[bank] = column
         dram.precharge_ready[bank] = max(column - timing[_ACTIVATE] + timing[_ROW_ACTIVE], end)
-        dram.count[COUNT_ACTIVATES] += 1
+        dram.counts[COUNT_ACTIVATES] += 1
     else:
         dram.precharge_ready[bank] = max(dram.precharge_ready[bank], end)
     dram.bus_free[channel] = end
     dram.last_was_write[channel] = is_write
-    dram.count[COUNT_ACCESSES] += 1
-    dram.count[COUNT_WRITTEN if is_write else COUNT_READ] += nbytes
+    dram.counts[COUNT_ACCESSES] += 1
+    dram.counts[COUNT_WRITTEN if is_write else COUNT_READ] += nbytes
     row_ticks, bus_ticks = data - began, end - start
     return end, end - arrival - row_ticks - bus_ticks, row_ticks, bus_ticks
 
@@ -175,7 +175,7 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, parts):
                     queue = filled - data
                     data = filled
             else:
-                l2.count[COUNT_MISSES] += 1
+                l2.counts[COUNT_MISSES] += 1
                 filled, queue, row, bus = _fetch(timing, dram, start + request, t, row_block, column_block)
                 l2.filled[block] = filled
                 data = max(data, filled + latency - request)
@@ -189,7 +189,7 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, parts):
                 parts[3] = queue
                 parts[4] = row
                 parts[5] = bus
-    l2.count[COUNT_LOOKUPS] += done
+    l2.counts[COUNT_LOOKUPS] += done
     _, sms.port_free[sm], sms.port_remainder[sm] = serve(
         now + timing[_NEAR], sms.port_free[sm], sms.port_remainder[sm], nbytes, timing[_PORT_RATE]
     )
@@ -231,9 +231,9 @@ def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
                 _unlink(l2, block)
                 _link_newest(l2, block)
             else:
-                l2.count[COUNT_MISSES] += 1
+                l2.counts[COUNT_MISSES] += 1
                 latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
                 size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
                 _install(timing, dram, l2, block, size, 1, start + latency // 2)
-    l2.count[COUNT_LOOKUPS] += done
+    l2.counts[COUNT_LOOKUPS] += done
     return last_end

@@ -25,7 +25,7 @@ class DramState(NamedTuple):
     bus_remainder: Int64
     last_was_write: Int64
     refresh_window: Int64
-    count: Int64
+    counts: Int64
 
 
 class L2State(NamedTuple):
@@ -42,7 +42,7 @@ class L2State(NamedTuple):
     """[0] resident bytes."""
     tensors: Int64
     """Descriptors by ascending first block."""
-    count: Int64
+    counts: Int64
 
 
 class SmState(NamedTuple):
@@ -97,7 +97,7 @@ def new_dram(timing: ChipTiming) -> DramState:
         bus_remainder=np.zeros(channels, dtype=np.int64),
         last_was_write=np.zeros(channels, dtype=np.int64),
         refresh_window=np.array([first_refresh(timing, channel) for channel in range(channels)], dtype=np.int64),
-        count=np.zeros(4, dtype=np.int64),
+        counts=np.zeros(4, dtype=np.int64),
     )
 
 
@@ -115,7 +115,7 @@ def new_l2(timing: ChipTiming, tensors: Int64, blocks: int) -> L2State:
         remainder=np.zeros(timing.partition_mask + 1, dtype=np.int64),
         scalars=np.zeros(1, dtype=np.int64),
         tensors=tensors,
-        count=np.zeros(2, dtype=np.int64),
+        counts=np.zeros(2, dtype=np.int64),
     )
 
 
@@ -125,7 +125,7 @@ def rewound(l2: L2State) -> L2State:
         filled=np.zeros_like(l2.filled),
         free=np.zeros_like(l2.free),
         remainder=np.zeros_like(l2.remainder),
-        count=np.zeros_like(l2.count),
+        counts=np.zeros_like(l2.counts),
     )
     return fresh
 

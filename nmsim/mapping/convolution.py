@@ -44,7 +44,7 @@ def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> 
     tensor_dy = Tensor("X", conv.batch * conv.out_height * conv.out_width, row_bytes(conv.out_channels, bits))
     tensor_d, _ = _pixel_output(gemm, conv.batch * conv.height * conv.width, conv.in_channels, bool(native))
     tensors: list[Tensor] = [tensor_dy, tensor_d]
-    groups = []
+    groups: list[Group] = []
     for index, residue in enumerate(residues(conv)):
         taps_h, taps_w, rows, columns, shift_h, shift_w, residue_h, residue_w = residue
         m, k = conv.batch * rows * columns, taps_h * taps_w * out_channels

@@ -34,14 +34,13 @@ class _Spec:
 
 
 def _sm_key(spec: GpuSpec) -> str:
+    core = spec.tensor_core.model_dump(mode="json", exclude={"sources": True, "mma": {"__all__": {"sources"}}, "decoder": {"sources"}})
     parts = {
         "schedulers": spec.sm.schedulers,
         "fp32_fma_per_cycle": spec.sm.fp32_fma_per_cycle,
         "shared_memory": spec.shared_memory.model_dump(exclude={"sources"}),
-        "tensor_core": spec.tensor_core.model_dump(mode="json", exclude={"sources": True, "mma": {"__all__": {"sources"}}}),
-        "decoder": spec.tensor_core.decoder.model_dump(exclude={"sources"}),
+        "tensor_core": core,
     }
-    parts["tensor_core"].pop("decoder")
     return content_key(parts)
 
 

@@ -43,7 +43,8 @@ def lower(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Lowered:
 
 def tile_wise_density(trace: Trace) -> str:
     """The density of the tile-wise baseline: the trace's own sparsity where it has one."""
-    return trace.own_density if trace.own_density in trace.tile_wise else DEFAULT_TILE_WISE_DENSITY
+    own = trace.own_density
+    return own if own is not None and own in trace.tile_wise else DEFAULT_TILE_WISE_DENSITY
 
 
 def _dense(gemm: Gemm, reason: str) -> Lowered:
