@@ -1,0 +1,149 @@
+"""`nmsim train`: a real training run, its last step recorded as a trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmsim.errors import InputError
+
+if TYPE_CHECKING:
+    from nmsim.training.loop import StepReport
+    from nmsim.training.options import TrainOptions
+
+EXAMPLES = """\b
+Examples:
+  nmsim train resnet --data digits --recipe sr-ste --pattern 2:4 --steps 400 --trace digits.nmtrace
+  nmsim train gpt --data pydoc --recipe dense --width 256 --layers 4 --context 128 --steps 200 --trace gpt.nmtrace
+"""
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: resnet (images) or gpt (characters).")],
+    trace: Annotated[Path, typer.Option(metavar="OUT.nmtrace", help="The folder to write the recorded step to.")],
+    data: Annotated[str | None, typer.Option(help="digits or pydoc; the model's own if not given.")] = None,
+    recipe: Annotated[str, typer.Option(help="dense or sr-ste.")] = "dense",
+    pattern: Annotated[str, typer.Option(metavar="N:M", help="N kept of M consecutive weights along the reduction.")] = "2:4",
+    steps: Annotated[int, typer.Option(help="Training steps; the last one is recorded.")] = 200,
+    batch: Annotated[int | None, typer.Option(help="Samples of a step.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first stage, or features of the transformer.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Blocks: a stage's (resnet) or all (gpt).")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads (gpt).")] = None,
+    context: Annotated[int | None, typer.Option(help="Characters of a sample (gpt).")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate (linear warm-up, then a cosine).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of matrices and filters.")] = None,
+    warmup: Annotated[float, typer.Option(help="Share of the steps that warm up.")] = 0.1,
+    recipe_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A recipe's own, e.g. decay=6e-5.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and sample order.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; equal runs need equal threads.")] = None,
+    mask_payload_limit: Annotated[int | None, typer.Option(metavar="BYTES", help="Packed masks kept in the trace, in total.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Also store the float16 master weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Trains MODEL with an N:M recipe on data that ships with a Python package, and records the last step.
+
+    bf16 autocast on the CPU. The trace holds every GEMM of the step with the masks that were really used.
+    """
+    from nmsim.training import require_training_packages
+
+    require_training_packages()
+    if trace.suffix != ".nmtrace":
+        raise InputError("a trace is a folder NAME.nmtrace", path="--trace", value=str(trace), fix="add .nmtrace")
+
+    from nmsim.sparsity.pattern import NMPattern
+    from nmsim.training.options import DEFAULT_PAYLOAD_LIMIT_BYTES, TrainOptions
+
+    sizes = {"width": width, "layers": layers, "heads": heads, "context": context}
+    options = TrainOptions(
+        model=model,
+        recipe=recipe,
+        pattern=NMPattern.parse(pattern),
+        steps=steps,
+        data=data,
+        batch=batch,
+        optimizer=optimizer,
+        learning_rate=lr,
+        weight_decay=weight_decay,
+        warmup_share=warmup,
+        seed=seed,
+        threads=threads,
+        sizes={size: value for size, value in sizes.items() if value is not None},
+        recipe_options=_pairs(recipe_option or []),
+        payload_limit_bytes=DEFAULT_PAYLOAD_LIMIT_BYTES if mask_payload_limit is None else mask_payload_limit,
+    )
+    _run(options, trace, weights, as_json)
+
+
+def _run(options: TrainOptions, trace: Path, weights: bool, as_json: bool) -> None:
+    from nmsim.training.loop import train as train_model
+    from nmsim.training.recorder.flops import gemm_flops
+
+    reports: list[StepReport] = []
+    with _progress_bar(options.steps) as advance:
+
+        def take(report: StepReport) -> None:
+            reports.append(report)
+            advance(report)
+
+        recorded = train_model(options, trace, keep_weights=weights, progress=take)
+    provenance, last = recorded.provenance, reports[-1]
+    if as_json:
+        summary = {
+            "trace": str(trace),
+            "gemms": len(recorded.gemms),
+            "gemm_flops": gemm_flops(recorded),
+            "loss": provenance.loss,
+            "held_out_accuracy": provenance.accuracy,
+            "flip_rate": last.flip_rate,
+            "command": provenance.command,
+        }
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    typer.echo(f"{trace}: step {last.step} of {options.model} on {provenance.dataset}")
+    typer.echo(
+        f"loss {last.loss:.4f}, held-out accuracy {100 * (provenance.accuracy or 0):.2f} %, mask flip rate {100 * last.flip_rate:.4f} %, "
+        f"{len(recorded.gemms)} GEMMs, {gemm_flops(recorded) / 1e9:.1f} GFLOP"
+    )
+
+
+@contextmanager
+def _progress_bar(steps: int) -> Iterator[Callable[[StepReport], None]]:
+    """A bar on stderr with loss, accuracy and mask churn; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1%}  mask flips {task.fields[flip_rate]:.3%}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training", total=steps, loss=0.0, accuracy=0.0, flip_rate=0.0)
+
+        def advance(report: StepReport) -> None:
+            progress.update(task, completed=report.step, loss=report.loss, accuracy=report.accuracy, flip_rate=report.flip_rate)
+
+        yield advance
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts as a mapping; InputError for a text without an equals sign."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError("a recipe option is KEY=VALUE", path="--recipe-option", value=text, fix="for example decay=2e-4")
+        pairs[key] = value
+    return pairs
+
+
+train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"

@@ -1,0 +1,58 @@
+"""A small residual network for 8 x 8 images (He et al., CVPR 2016, basic blocks, three stages)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """`width` channels in the first stage, doubled in each of the next two; `layers` basic blocks a stage."""
+
+    width: int = 32
+    layers: int = 2
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut, 1 x 1 where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[batch, in_channels, h, w] -> [batch, out_channels, h / stride, w / stride]."""
+        inner = relu(self.norm1(self.conv1(pixels)))
+        return relu(self.norm2(self.conv2(inner)) + self.shortcut(pixels))
+
+
+class ResNet(nn.Module):
+    """Images [batch, 1, 8, 8] -> logits [batch, classes]."""
+
+    def __init__(self, config: ResNetConfig, classes: int) -> None:
+        super().__init__()
+        widths = [config.width * 2**stage for stage in range(3)]
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        blocks: list[nn.Module] = []
+        channels = widths[0]
+        for stage, width in enumerate(widths):
+            for layer in range(config.layers):
+                blocks.append(BasicBlock(channels, width, stride=2 if stage and not layer else 1))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [batch, 1, 8, 8] -> logits [batch, classes]."""
+        features: Tensor = self.blocks(self.stem(images)).mean((2, 3))
+        logits: Tensor = self.classifier(features)
+        return logits

@@ -1,0 +1,35 @@
+"""The tile-wise baseline of a trace: what tile-wise pruning would keep of the same master weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nmsim.sparsity.tile_wise import DEFAULT_TILE_WIDTH, plan_network
+from nmsim.workload.gemm import MaskRecord
+from nmsim.workload.trace import TileWisePlan
+
+DENSITIES = ("1/2", "1/4", "1/8")
+
+
+def own_density(masks: Iterable[MaskRecord]) -> str | None:
+    """The density of the pattern that all masks of a trace share, such as "1/2"; None where there is none or more than one."""
+    found = {check.pattern.density for record in masks for check in record.checks.values()}
+    return str(found.pop()) if len(found) == 1 else None
+
+
+def tile_wise_plans(weights: Mapping[str, NDArray[Any]], own: str | None) -> dict[str, dict[str, TileWisePlan]]:
+    """density -> module -> plan of the weights [K, N], ranked over all of them, at the usual densities and the trace's own."""
+    if not weights:
+        return {}
+    densities = dict.fromkeys((*DENSITIES, own) if own is not None else DENSITIES)
+    return {
+        density: {
+            module: TileWisePlan(DEFAULT_TILE_WIDTH, columns, rows)
+            for module, (columns, rows) in plan_network(weights, float(Fraction(density)), DEFAULT_TILE_WIDTH).items()
+        }
+        for density in densities
+    }
