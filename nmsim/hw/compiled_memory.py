@@ -28,7 +28,7 @@ from nmsim.rules.sharing import PARTS
 _PORT_RATE, _WRITE_RATE = TIMING_INDEX["port_rate"], TIMING_INDEX["write_port_rate"]
 _PARTITION_MASK, _L2_RATE = TIMING_INDEX["partition_mask"], TIMING_INDEX["l2_rate"]
 _NEAR, _FAR, _CAPACITY = TIMING_INDEX["l2_near"], TIMING_INDEX["l2_far"], TIMING_INDEX["l2_capacity"]
-_CHANNELS, _INTERLEAVE_SHIFT = TIMING_INDEX["channels"], TIMING_INDEX["interleave_shift"]
+_CHANNELS, _PER_CHANNEL, _INTERLEAVE_SHIFT = TIMING_INDEX["channels"], TIMING_INDEX["per_channel"], TIMING_INDEX["interleave_shift"]
 _ROW_SHIFT, _BANK_MASK = TIMING_INDEX["row_shift"], TIMING_INDEX["bank_mask"]
 _BUS_RATE, _CONTROLLER = TIMING_INDEX["bus_rate"], TIMING_INDEX["controller"]
 _COLUMN, _ACTIVATE, _PRECHARGE = TIMING_INDEX["column_access"], TIMING_INDEX["activate"], TIMING_INDEX["precharge"]
@@ -40,7 +40,9 @@ _IDEAL = TIMING_INDEX["ideal_memory"]
 @rule
 def dram_access(timing, dram, arrival, address, nbytes, is_write):
     """`Dram.access`: (end, queue, row, bus)."""
-    channel, in_channel, row = locate(address >> timing[_INTERLEAVE_SHIFT], timing[_CHANNELS], timing[_ROW_SHIFT], timing[_BANK_MASK])
+    channel, in_channel, row = locate(
+        address >> timing[_INTERLEAVE_SHIFT], timing[_CHANNELS], timing[_PER_CHANNEL], timing[_ROW_SHIFT], timing[_BANK_MASK]
+    )
     bank = channel * (timing[_BANK_MASK] + 1) + in_channel
     column, began, activated = open_column(
         arrival,

@@ -36,7 +36,7 @@ class Dram:
     def access(self, arrival: int, address: int, nbytes: int, is_write: int) -> tuple[int, int, int, int]:
         """One access of at most an interleave. Returns (end, queue, row, bus): when its last byte is there, and why so late."""
         t = self._t
-        channel, in_channel, row = locate(address >> t.interleave_shift, t.channels, t.row_shift, t.bank_mask)
+        channel, in_channel, row = locate(address >> t.interleave_shift, t.channels, t.per_channel, t.row_shift, t.bank_mask)
         bank = channel * (t.bank_mask + 1) + in_channel
         column, began, activated = open_column(
             arrival, row, self._open_row[bank], self._column_ready[bank], self._precharge_ready[bank], t.precharge, t.activate

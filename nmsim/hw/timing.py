@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmsim.arch.spec import GpuSpec
+from nmsim.errors import InputError
+from nmsim.rules.dram import RECIPROCAL_BITS, reciprocal
 from nmsim.units import TICKS_PER_CYCLE, cycles_to_ticks, ns_to_ticks, rate_of, ticks_per_byte
 
 
@@ -26,6 +28,8 @@ class ChipTiming:
     l2_far: int
     l2_capacity: int
     channels: int
+    per_channel: int
+    """Fixed-point 1 / channels, see `nmsim.rules.dram.reciprocal`."""
     interleave_shift: int
     row_shift: int
     """A DRAM row holds 2**row_shift interleaves of its channel."""
@@ -55,6 +59,13 @@ TIMING_INDEX = {field.name: index for index, field in enumerate(fields(ChipTimin
 def chip_timing(spec: GpuSpec, clock_mhz: int, *, ideal_memory: bool = False) -> ChipTiming:
     """Resolve `spec` at `clock_mhz`: what is given in ns, GB/s or L2 cycles takes more core ticks at a faster clock."""
     dram, l2 = spec.dram, spec.l2
+    if (dram.capacity_gib << 30) // dram.interleave_bytes * dram.channels >= 1 << RECIPROCAL_BITS:
+        raise InputError(
+            "capacity, channels and interleave are beyond what the address map can hold",
+            path="dram",
+            value=(dram.capacity_gib, dram.channels, dram.interleave_bytes),
+            fix="raise interleave_bytes or lower channels or capacity_gib",
+        )
     l2_cycles_to_ns = 1000 / l2.clock_mhz
 
     def ticks(nanoseconds: float) -> int:
@@ -71,6 +82,7 @@ def chip_timing(spec: GpuSpec, clock_mhz: int, *, ideal_memory: bool = False) ->
         l2_far=ticks(l2.far_latency_cycles * l2_cycles_to_ns),
         l2_capacity=l2.capacity_bytes,
         channels=dram.channels,
+        per_channel=reciprocal(dram.channels),
         interleave_shift=dram.interleave_bytes.bit_length() - 1,
         row_shift=max(0, (dram.row_bytes // dram.interleave_bytes).bit_length() - 1),
         bank_mask=dram.banks - 1,

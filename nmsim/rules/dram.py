@@ -9,14 +9,23 @@ _SPREAD = 40503
 the vendors' address hashes are not published)."""
 
 
+RECIPROCAL_BITS = 36
+"""Fixed-point bits of 1 / channels: exact as long as chunk * channels < 2**36."""
+
+
+def reciprocal(channels: int) -> int:
+    """What `locate` multiplies by to divide by the number of channels."""
+    return -(-(1 << RECIPROCAL_BITS) // channels)
+
+
 @rule
-def locate(chunk: int, channels: int, row_shift: int, bank_mask: int) -> tuple[int, int, int]:
-    """(channel, bank, row) of the `chunk`-th interleave unit of memory.
+def locate(chunk: int, channels: int, per_channel: int, row_shift: int, bank_mask: int) -> tuple[int, int, int]:
+    """(channel, bank, row) of the `chunk`-th interleave unit of memory; `per_channel` is `reciprocal(channels)`.
 
     Each stripe of `channels` consecutive chunks visits every channel once, rotated by a hash of the stripe; a bank's
     row holds 2**row_shift chunks of one channel.
     """
-    stripe = chunk // channels
+    stripe = (chunk * per_channel) >> RECIPROCAL_BITS
     rotation = (((stripe * _SPREAD) >> 7) & 1023) * channels >> 10
     channel = chunk - stripe * channels + rotation
     if channel >= channels:

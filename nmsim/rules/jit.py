@@ -23,7 +23,7 @@ else:
 
     def rule(function: Function) -> Function:
         """Let numba compile the function where compiled code calls it; Python still calls it as written."""
-        registered: Function = register_jitable(function)
+        registered: Function = register_jitable(forceinline=True)(function)
         return registered
 
     NUMBA = True
