@@ -209,6 +209,61 @@ def test_checkpointed_layers_count_their_forward_again():
     assert gemm_flops(trace) == counted
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_square_checkpointed_layers_are_not_taken_for_gradients(reentrant):
+    """Recomputed inside a backward, with operands that fit every role by their shape."""
+
+    class Square(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.inner = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Tanh())
+
+        def forward(self, features):
+            return self.last(checkpoint(self.inner, self.first(features), use_reentrant=reentrant))
+
+    trace, counted = recorded(Square(), torch.randn(8, 8), torch.randint(8, (8,)))
+    for module in ("inner.0", "inner.1"):
+        phases = [gemm.phase for gemm in trace.gemms if gemm.module == module]
+        assert sorted(phases) == ["backward_data", "backward_weight", "forward", "forward"]
+    assert gemm_flops(trace) == counted
+
+
+def test_torchs_own_transformer_layer_is_recorded_and_a_fused_recurrent_one_refused():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, features):
+            return self.head(self.layer(features))
+
+    trace, counted = recorded(Encoder(), torch.randn(2, 6, 16), torch.randint(4, (2, 6)))
+    assert gemm_flops(trace) == counted
+    assert {"layer.linear1:backward_data", "layer.self_attn#0:forward", "head:backward_weight"} <= set(shapes(trace))
+    recurrent = nn.LSTM(4, 8, batch_first=True)
+    with pytest.raises(InputError, match="does not know the product mkldnn_rnn_layer"), nmsim.training.record(recurrent):
+        recurrent(torch.randn(2, 3, 4))
+
+
+def test_a_fixed_matrix_that_comes_first_leaves_the_samples_where_they_are():
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+            self.register_buffer("mix", torch.randn(5, 8))
+
+        def forward(self, features):
+            return (self.mix @ self.linear(features).t()).t()
+
+    trace, _ = recorded(Mixing(), torch.randn(6, 8), torch.randint(5, (6,)))
+    axes = {gemm.id: (gemm.n, gemm.k, gemm.batch_axis) for gemm in trace.gemms}
+    assert axes["model:forward"] == (6, 8, "n")
+    # d(features) as its own transpose, dD^T A: rows are samples.
+    assert axes["model:backward_data:b"] == (8, 5, "m")
+
+
 def test_fused_attention_is_recorded_as_its_math_products_and_never_silently_lost():
     class Attention(nn.Module):
         def forward(self, query):
@@ -229,7 +284,7 @@ def test_fused_attention_is_recorded_as_its_math_products_and_never_silently_los
 def test_a_backward_without_its_forward_is_refused():
     model = mlp()
     loss = model(torch.randn(6, 12)).sum()
-    with pytest.raises(InputError, match="put the whole step, forward and backward, inside"), nmsim.training.record(model):
+    with pytest.raises(InputError, match="no gradient of a recorded forward product"), nmsim.training.record(model):
         loss.backward()
 
 

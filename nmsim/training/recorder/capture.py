@@ -1,8 +1,8 @@
 """Sees every operator of a training step as it is dispatched, forward and backward, and sorts it: GEMM, convolution, other.
 
-Modelled: mm, addmm, bmm, baddbmm and convolutions (each the GEMMs that it is), everything else as traffic. Attention must
-run as its math products (`record` sees to that). Refused, because their FLOPs would be missing: fused attention and products
-that are not known.
+Modelled: mm, addmm, bmm, baddbmm and convolutions (each the GEMMs that it is), everything else as traffic, matrix-vector
+products too. Attention must run as its math products (`record` sees to that). Refused, because their GEMMs would be missing:
+fused attention, fused recurrent layers, scaled and grouped products.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from nmsim.errors import InputError
 from nmsim.training.recorder.convolutions import conv_geometry
 from nmsim.training.recorder.matrix import Matrix
-from nmsim.training.recorder.module_path import ModulePath
+from nmsim.training.recorder.module_path import ModulePath, backward_node
 from nmsim.training.recorder.operators import OperatorTally
 from nmsim.training.recorder.origins import CONSTANT, DATA, Origins
 from nmsim.training.recorder.products import ForwardProduct, Product, backward_product, forward_product
@@ -30,7 +30,10 @@ from nmsim.workload.trace import OperatorPhase
 
 _PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
 """Operator -> positions of its two matrices."""
-_REFUSED = ("_scaled_mm", "_grouped_mm", "_scaled_grouped_mm", "_addmm_activation", "mv", "addmv", "addr", "ger")
+_REFUSED_PREFIXES = (
+    "_scaled_dot_product", "_flash_attention", "_efficient_attention", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm",
+    "_addmm_activation", "mkldnn_rnn", "_cudnn_rnn", "_thnn_fused", "miopen_rnn", "_trilinear", "_transformer_encoder",
+)  # fmt: skip
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8"}
 
 
@@ -85,7 +88,7 @@ class Capture(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        node = _backward_node()
+        node = backward_node()
         name = func._schema.name.partition("::")[2]
         self._refuse_unknown(name)
         parameter_gradients: list[Tensor] = []
@@ -111,15 +114,14 @@ class Capture(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _product(self, left: Tensor, right: Tensor, output: Tensor, node: int | None) -> Phase:
         a, b = Matrix.of(left, self.origins.of(left)), Matrix.of(right, self.origins.of(right))
         dtypes = _dtype_name(left), _dtype_name(output)
-        for source in self._forwards.get(node, ()) if node is not None else ():
-            if isinstance(source, ForwardProduct):
-                product = backward_product(source, a, b, dtypes)
+        if node is not None and not self.modules.is_recomputing:
+            for source in self._forwards.get(node, ()):
+                product = backward_product(source, a, b, dtypes) if isinstance(source, ForwardProduct) else None
                 if product is not None:
                     self._on_product(product)
                     return product.phase
-        if node is not None and not self.modules.is_open:
             raise InputError(
-                "a matrix product of the backward belongs to no product of the recorded forward",
+                "a matrix product of the backward is no gradient of a recorded forward product",
                 path=f"{list(left.shape)} x {list(right.shape)}",
                 fix="put the whole step, forward and backward, inside record()",
             )
@@ -171,7 +173,7 @@ class Capture(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return "optimizer" if after else "forward"
 
     def _refuse_unknown(self, name: str) -> None:
-        if name in _REFUSED or name.startswith(("_scaled_dot_product", "_flash_attention", "_efficient_attention")):
+        if name.startswith(_REFUSED_PREFIXES):
             raise InputError(f"the recorder does not know the product {name}", path=self.modules.innermost, fix="use matmul or bmm")
 
     def _set_optimizer(self, running: bool) -> None:
@@ -182,12 +184,6 @@ class Capture(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.origins.mark(tensor, DATA)
         if self.first_batch is None and inputs and inputs[0].dim():
             self.first_batch = inputs[0].shape[0]
-
-
-def _backward_node() -> int | None:
-    """Number of the autograd node whose backward runs now, that is of the forward that made it; None in a forward."""
-    node = torch._C._current_autograd_node()
-    return None if node is None else int(node._sequence_nr())
 
 
 def _dtype_name(tensor: Tensor) -> str:

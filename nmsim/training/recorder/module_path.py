@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -17,18 +18,23 @@ class ModulePath:
 
     def __init__(self, model: nn.Module, on_inputs: Callable[[list[Tensor]], None]) -> None:
         self._model, self._on_inputs = model, on_inputs
-        self._open: list[str] = []
+        self._open: list[tuple[str, bool]] = []
         self._handles: list[Any] = []
 
     @property
     def innermost(self) -> str:
         """Path of the innermost open module, or `ROOT`."""
-        return self._open[-1] if self._open else ROOT
+        return self._open[-1][0] if self._open else ROOT
 
     @property
     def is_open(self) -> bool:
         """True while any module's forward runs."""
         return bool(self._open)
+
+    @property
+    def is_recomputing(self) -> bool:
+        """True while a forward runs that a backward began (activation checkpointing)."""
+        return any(in_backward for _, in_backward in self._open)
 
     def __enter__(self) -> ModulePath:
         for name, module in self._model.named_modules():
@@ -46,10 +52,16 @@ class ModulePath:
         def opened(_: nn.Module, args: Any, kwargs: Any) -> None:
             if not self._open:
                 self._on_inputs([leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)])
-            self._open.append(path)
+            self._open.append((path, backward_node() is not None))
 
         return opened
 
     def _close(self, *_: object) -> None:
         if self._open:
             self._open.pop()
+
+
+def backward_node() -> int | None:
+    """Number of the autograd node whose backward runs now, which its forward gave it; None outside a backward."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else int(node._sequence_nr())

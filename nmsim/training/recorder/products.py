@@ -45,7 +45,12 @@ class ForwardProduct:
     a: Matrix
     b: Matrix
     has_weight: bool
+    batch_axis: BatchAxis
     done: set[str] = field(default_factory=set)
+
+
+_AXIS_IN_GRADIENT: dict[str, dict[BatchAxis, BatchAxis]] = {"a": {"n": "k"}, "b": {"m": "k", "n": "m"}}
+"""Where the batch axis of a forward product lies in the gradient of its operand, where it moves."""
 
 
 def forward_product(number: int, module: str, left: Matrix, right: Matrix, dtypes: tuple[str, str]) -> tuple[ForwardProduct, Product]:
@@ -54,9 +59,9 @@ def forward_product(number: int, module: str, left: Matrix, right: Matrix, dtype
     if _is_weight(left) and not _is_weight(right):
         a, b = right.transposed, left.transposed
     weighted = _is_weight(b)
-    batch_axis: BatchAxis = "l" if a.batch is not None and not weighted else "m" if a.origin == DATA else "none"
+    batch_axis = _batch_axis(a, b, weighted)
     product = Product(number, module, "forward", "", a, b, "activation", "weight" if weighted else "activation", *dtypes, batch_axis)
-    return ForwardProduct(number, module, a, b, weighted), product
+    return ForwardProduct(number, module, a, b, weighted, batch_axis), product
 
 
 def backward_product(source: ForwardProduct, left: Matrix, right: Matrix, dtypes: tuple[str, str]) -> Product | None:
@@ -74,15 +79,16 @@ def _gradient(source: ForwardProduct, of: str, gradient: Matrix, other: Matrix, 
     """dA = dD B^T, or dB as its own transpose dD^T A where D = A B, so that the gradient is always operand A."""
     phase: Phase = "backward_weight" if of == "b" and source.has_weight else "backward_data"
     other_role: Role = "weight" if of == "a" and source.has_weight else "activation"
-    batch_axis: BatchAxis
-    if gradient.batch is not None and not source.has_weight:
-        batch_axis = "l"
-    elif source.a.origin != DATA:
-        batch_axis = "none"
-    else:
-        batch_axis = "k" if phase == "backward_weight" else "m"
+    batch_axis = _AXIS_IN_GRADIENT[of].get(source.batch_axis, source.batch_axis)
     side = "" if source.has_weight else of
     return Product(source.number, source.module, phase, side, gradient, other, "gradient", other_role, *dtypes, batch_axis)
+
+
+def _batch_axis(a: Matrix, b: Matrix, weighted: bool) -> BatchAxis:
+    """The dimension of a forward product that counts samples: of a batch of products without a weight, the batch itself."""
+    if a.batch is not None and not weighted:
+        return "l"
+    return "m" if a.origin == DATA else "n" if b.origin == DATA else "none"
 
 
 def _order_of_belief(source: ForwardProduct, left: Matrix, right: Matrix) -> list[tuple[bool, str]]:
