@@ -117,6 +117,17 @@ def test_attention_has_no_weight(tiny) -> None:
             assert usable_structure(gemm, operand, tiny).reason == "attention product: neither operand is a weight"
 
 
+def test_a_sparse_operand_of_an_attention_product_is_judged_like_any_other(tiny) -> None:
+    gemm = attention_gemms("attention", 2, 4, 4, 8, "fp16")[0]
+    legal = np.tile([True, True, False, False], (2, 4, 2))
+    for mask, ok in ((legal, True), (np.ones_like(legal), False)):
+        operand = replace(gemm.b, structure="nm", pattern=TWO_FOUR, group_axis=2, mask="p")
+        trace = replace(tiny, masks={"p": MaskRecord(mask.shape, 0.5, "", True)}, payloads={"p": mask})
+        usable = usable_structure(replace(gemm, b=operand), operand, trace)
+        assert usable.ok == ok
+        assert ("of B along k" in usable.reason) == ok
+
+
 def test_a_convolution_is_usable_along_channels_and_not_along_filters(tiny) -> None:
     forward, backward_data = find(tiny, "conv:forward"), find(tiny, "conv:backward_data")
     assert usable_structure(forward, forward.b, tiny).ok

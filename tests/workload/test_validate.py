@@ -197,6 +197,28 @@ LIES = {
     "negative bytes": (lambda m: m["operators"][0].update(bytes_read=-1), "operators['norm'].bytes_read: must be between 0"),
     "a pass that never runs": (lambda m: m["passes"][0].update(every_steps=0), "passes['search'].every_steps: must be between 1"),
     "a flag that is a number": (lambda m: m["operators"][0].update(scales_with_batch=1), "scales_with_batch: must be true or false, got 1"),
+    "an operand without axes": (lambda m: gemm(m, "fc1:forward")["a"].update(axes=[], shape=[]), "a.shape: must have 1 to 4 sizes"),
+    "an axis that no tensor has": (
+        lambda m: m["masks"]["fc1.weight"]["checks"].update({"first": {}}),
+        "masks['fc1.weight'].checks: is no axis of a mask, got 'first'; write 0 to 3",
+    ),
+    "a command without end": (change_provenance("command", "x" * 20_001), "provenance.command: is longer than 20000 characters"),
+    "hyper-parameters without bottom": (
+        change_provenance("hyper_parameters", {"a": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}),
+        "is nested more than 16 deep",
+    ),
+    "a shape whose product does not fit": (
+        lambda m: gemm(m, "attention:scores:forward").update(
+            m=2**31 - 1,
+            n=2**31 - 1,
+            k=4,
+            l=1,
+            macs=1,
+            a={**gemm(m, "attention:scores:forward")["a"], "shape": [1, 2**31 - 1, 4]},
+            b={**gemm(m, "attention:scores:forward")["b"], "shape": [1, 2**31 - 1, 4]},
+        ),
+        "gemms['attention:scores:forward']: m*n*k*l does not fit 63 bits",
+    ),
     "entries that are no list": (lambda m: m.update(gemms={}), "gemms: must be a list"),
 }
 
