@@ -41,7 +41,8 @@ class Assembler:
         self.pruned: set[str] = set()
         self._entries: list[Entry] = []
         self._finder = MaskFinder(model, masks)
-        self._model, self._pattern, self._keep_weights = model, pattern, keep_weights
+        self._pattern, self._keep_weights = pattern, keep_weights
+        self._modules = dict(model.named_modules())
         self._parameters = dict(model.named_parameters())
 
     def take_product(self, product: Product) -> None:
@@ -96,7 +97,7 @@ class Assembler:
 
     def _weight_operand(self, operand: Operand, parameter: str, module: str, phase: Phase, stored: Tensor, convolution: bool) -> Operand:
         mask = _as_numpy(self._finder.find(parameter, phase, stored, convolution))
-        owner = self._model.get_submodule(module) if module in dict(self._model.named_modules()) else None
+        owner = self._modules.get(module)
         stated = owner.recipe.pattern if isinstance(owner, SparseLayer) else self._pattern
         structured = self.shelf.structured(operand, weight_path(parameter), mask, stated)
         if structured.structure != "dense":

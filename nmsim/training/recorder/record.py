@@ -22,7 +22,7 @@ from nmsim.training.recorder.capture import Capture
 from nmsim.training.recorder.plans import own_density, tile_wise_plans
 from nmsim.training.selection import prunable_layers
 from nmsim.workload.store import write_trace
-from nmsim.workload.trace import Provenance, ProvenanceKind, SparsifyPass, Trace
+from nmsim.workload.trace import Operator, Provenance, ProvenanceKind, SparsifyPass, Trace
 
 
 class TraceBuilder:
@@ -30,13 +30,13 @@ class TraceBuilder:
 
     def __init__(self, model: nn.Module, payload_limit_bytes: int) -> None:
         self._model, self._payload_limit_bytes = model, payload_limit_bytes
-        self._capture: Capture | None = None
+        self._operators: tuple[Operator, ...] = ()
         self._assembler: Assembler | None = None
         self._batch = 0
 
-    def fill(self, capture: Capture, assembler: Assembler, batch: int) -> None:
-        """Called by `record` with the finished step."""
-        self._capture, self._assembler, self._batch = capture, assembler, batch
+    def fill(self, operators: tuple[Operator, ...], assembler: Assembler, batch: int) -> None:
+        """Called by `record` with the finished step; what the capture kept alive meanwhile is let go."""
+        self._operators, self._assembler, self._batch = operators, assembler, batch
 
     def trace(
         self,
@@ -58,7 +58,7 @@ class TraceBuilder:
 
         InputError before the step has run.
         """
-        if self._capture is None or self._assembler is None:
+        if self._assembler is None:
             raise InputError("nothing is recorded yet", fix="ask for the trace after the with block")
         records, payloads = self._assembler.shelf.records(self._payload_limit_bytes)
         own = own_density(records.values())
@@ -82,7 +82,7 @@ class TraceBuilder:
             batch=self._batch,
             dtype=_commonest([gemm.dtype for gemm in gemms]),
             gemms=gemms,
-            operators=self._capture.operators.operators(),
+            operators=self._operators,
             passes=self._passes(),
             masks=records,
             payloads=payloads,
@@ -139,7 +139,7 @@ def record(
     samples = batch or capture.first_batch
     if samples is None:
         raise InputError("the batch could not be read from the model's inputs", fix="give record(model, batch=...)")
-    builder.fill(capture, assembler, samples)
+    builder.fill(capture.operators.operators(), assembler, samples)
 
 
 @contextmanager
