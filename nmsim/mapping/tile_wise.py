@@ -6,7 +6,8 @@ n_j as the reduction and adds to the rows it keeps, `backward_weight` computes o
 
 Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
 Not modelled: activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
-packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps.
+packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps, and the residues of a strided
+backward_data as equal (the input pixels of one output pixel are one row of dX).
 """
 
 from __future__ import annotations
@@ -95,12 +96,13 @@ def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[li
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     taps = conv.kernel_h * conv.kernel_w
     pixels_in, pixels_out = conv.batch * conv.height * conv.width, conv.batch * conv.out_height * conv.out_width
+    residues = conv.stride_h * conv.stride_w
     kept = int(plan.columns.sum())
     source = Tensor("X", pixels_in, row_bytes(conv.in_channels, bits))
     gradient = Tensor("dY", pixels_out, row_bytes(kept, bits))
     tensors: list[Tensor] = {
         "forward": [source, Tensor("D", pixels_out, row_bytes(kept, out_bits))],
-        "backward_data": [gradient, Tensor("D", pixels_in, row_bytes(conv.in_channels, out_bits))],
+        "backward_data": [gradient, Tensor("D", pixels_out, row_bytes(conv.in_channels * residues, out_bits))],
         "backward_weight": [gradient, source],
     }[gemm.phase]
     groups = []
@@ -113,11 +115,12 @@ def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[li
             view_d = View("D", box.ROWS, 0, out_bits, fields={box.BYTE_OFFSET: row_bytes(offset, out_bits)})
             group = Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d)
         elif gemm.phase == "backward_data":
-            weight = Tensor(f"W{index}", channels, row_bytes(taps * width, bits))
-            view_dy = View("dY", box.ROWS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
-            view_d = View("D", box.ROWS, 0, out_bits)
+            taps_h, taps_w = -(-conv.kernel_h // conv.stride_h), -(-conv.kernel_w // conv.stride_w)
+            k, n = taps_h * taps_w * width, channels * residues
+            weight = Tensor(f"W{index}", n, row_bytes(k, bits))
+            view_dy = View("dY", box.PIXELS_X, 0, bits, fields=_turned(conv, width, taps_w, row_bytes(offset, bits)))
             operands = (view_dy, View(weight.name, box.ROWS, 1, bits))
-            group = Group(pixels_out, channels, taps * width, operands, view_d, accumulate=index > 0)
+            group = Group(pixels_out, n, k, operands, View("D", box.ROWS, 0, out_bits), accumulate=index > 0)
         else:
             weight = Tensor(f"D{index}", width, row_bytes(len(rows), out_bits))
             view_dy = View("dY", box.COLUMNS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
@@ -126,6 +129,25 @@ def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[li
         tensors.append(weight)
         groups.append(group)
     return tensors, groups
+
+
+def _turned(conv: ConvGeometry, width: int, taps_w: int, byte_offset: int) -> dict[int, int]:
+    """dY under the turned filter, on the grid of output pixels: what one residue of the stride reads."""
+    return {
+        box.CHANNELS: width,
+        box.TAPS_W: taps_w,
+        box.OUT_W: conv.out_width,
+        box.OUT_PIXELS: conv.out_height * conv.out_width,
+        box.IN_W: conv.out_width,
+        box.IN_PIXELS: conv.out_height * conv.out_width,
+        box.STRIDE_H: 1,
+        box.STRIDE_W: 1,
+        box.PAD_H: -(conv.pad_h // conv.stride_h),
+        box.PAD_W: -(conv.pad_w // conv.stride_w),
+        box.DILATION_H: -1,
+        box.DILATION_W: -1,
+        box.BYTE_OFFSET: byte_offset,
+    }
 
 
 def _taps(conv: ConvGeometry, channels: int) -> dict[int, int]:
