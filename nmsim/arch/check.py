@@ -1,0 +1,85 @@
+"""What a careful reader would object to in an architecture file that loads: values without a source, doubtful numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nmsim.arch.document import Document, KeyPath, dotted
+from nmsim.arch.load import read_arch
+from nmsim.arch.plausible import remarks
+from nmsim.arch.spec import Block, GpuSpec
+
+_IDENTITY = ("schema_version", "name", "kind", "description")
+"""Top-level keys that say which machine this is; nothing measures them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One objection: an `error` fails the check (no source), a `warning` is a number worth a second look."""
+
+    severity: Literal["error", "warning"]
+    file: str
+    line: int | None
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.severity}: {self.path}: {self.problem}"
+
+
+def check_arch(path: str | Path, overrides: Sequence[str] = ()) -> list[Finding]:
+    """Findings about an architecture file, in the order of the machine's blocks; InputError where it does not load."""
+    spec, document = read_arch(path, overrides)
+    found = [_finding("error", document, at, problem) for at, problem in _unsourced(spec, ())]
+    return found + [_finding("warning", document, at, problem) for at, problem in remarks(spec)]
+
+
+def count_sourced(spec: GpuSpec) -> int:
+    """How many values (a list or a table counts as one) the sources of `spec` speak of."""
+    return sum(len(_leaves(block, path)) for path, block in _blocks(spec, ()))
+
+
+def _finding(severity: Literal["error", "warning"], document: Document, path: KeyPath, problem: str) -> Finding:
+    place = document.place(path)
+    return Finding(severity, place.file, place.line, dotted(path), problem)
+
+
+def _blocks(block: Block, path: KeyPath) -> Iterator[tuple[KeyPath, Block]]:
+    """The blocks of a machine that keep sources: itself and its sub-blocks, but not the items of lists."""
+    yield path, block
+    for name, value in block:
+        if isinstance(value, Block):
+            yield from _blocks(value, (*path, name))
+
+
+def _leaves(block: Block, path: KeyPath) -> list[str]:
+    """Keys of `block` that were written and hold values rather than a sub-block."""
+    skipped = ("sources", *(() if path else _IDENTITY))
+    return [name for name, value in block if name in block.model_fields_set and name not in skipped and not isinstance(value, Block)]
+
+
+def _unsourced(spec: GpuSpec, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    for at, block in _blocks(spec, path):
+        for name in _leaves(block, at):
+            if name not in block.sources and "*" not in block.sources:
+                yield (*at, name), f"has no source; add `{name}: ...` to {dotted((*at, 'sources'))}"
+        yield from _sources(block, at)
+        for name in _leaves(block, at):
+            value = getattr(block, name)
+            for position, item in enumerate(value if isinstance(value, tuple) else ()):
+                if isinstance(item, Block):  # its list is sourced as a whole; what it says itself must still make sense
+                    yield from _sources(item, (*at, name, position))
+
+
+def _sources(block: Block, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with the texts themselves."""
+    for name, text in block.sources.items():
+        here = (*path, "sources", name)
+        if name != "*" and name not in block.model_fields_set:
+            yield here, f"speaks of {name!r}, which the block does not hold"
+        if not text.strip():
+            yield here, "is empty; name a datasheet, a paper and table, a measurement, the rows of a fit, or say assumption"

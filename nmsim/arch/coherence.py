@@ -1,0 +1,119 @@
+"""What the values of a machine must say together, beyond what each may be alone: contradictions, not taste.
+
+Whatever a designer may want to try stays allowed (tiles that do not fit, odd capacities); `nmsim arch check` remarks on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nmsim.arch.document import KeyPath
+from nmsim.arch.spec import GpuSpec, TileSpec
+from nmsim.units import BITS_PER_ELEMENT
+
+TILE_K_BYTES = (64, 128)
+"""Widths of one row of a shared-memory stage that kernels use."""
+MAX_SMS = 1 << 14
+"""The event order packs an SM's number into 14 bits."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A value that cannot hold beside the others or in this model, and what would mend it."""
+
+    path: KeyPath
+    problem: str
+    value: object = None
+    fix: str | None = None
+
+
+def contradictions(spec: GpuSpec) -> Iterator[Contradiction]:
+    """Everything in `spec` that no machine can be, or that the model cannot hold."""
+    yield from _sm(spec)
+    yield from _instructions(spec)
+    yield from _memory(spec)
+    for position, tile in enumerate(spec.kernels.tiles):
+        yield from _tile(tile, ("kernels", "tiles", position))
+    if not any(shared_memory_needed(tile) <= spec.sm.shared_memory_per_cta_bytes for tile in spec.kernels.tiles):
+        problem = f"no tile fits the shared memory of a CTA ({spec.sm.shared_memory_per_cta_bytes} bytes)"
+        yield Contradiction(("kernels", "tiles"), problem, None, "add a smaller tile or use fewer stages")
+    if spec.power.static_w >= spec.power.board_limit_w:
+        yield Contradiction(("power", "static_w"), f"must be below board_limit_w ({spec.power.board_limit_w:g})", spec.power.static_w)
+
+
+def shared_memory_needed(tile: TileSpec) -> int:
+    """Bytes of shared memory that a dense CTA of `tile` holds: all stages of both operands."""
+    return (tile.cta[0] + tile.cta[1]) * tile.cta[2] * tile.stages
+
+
+def _sm(spec: GpuSpec) -> Iterator[Contradiction]:
+    sm = spec.sm
+    if sm.count > MAX_SMS:
+        yield Contradiction(("sm", "count"), f"must be at most {MAX_SMS:,}", sm.count)
+    if sm.shared_memory_per_cta_bytes + sm.shared_memory_reserved_per_cta_bytes > sm.shared_memory_bytes:
+        limit = sm.shared_memory_bytes - sm.shared_memory_reserved_per_cta_bytes
+        problem = f"must be at most {limit}, what an SM has less the reserved part"
+        yield Contradiction(("sm", "shared_memory_per_cta_bytes"), problem, sm.shared_memory_per_cta_bytes)
+
+
+def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
+    seen: dict[tuple[str, tuple[int, int, int], str], int] = {}
+    for position, mma in enumerate(spec.tensor_core.mma):
+        path: KeyPath = ("tensor_core", "mma", position)
+        yield from _known_dtype(mma.dtype, (*path, "dtype"))
+        if mma.nm is not None and mma.shape[2] % mma.nm.m:
+            yield Contradiction((*path, "shape"), f"its k must hold whole groups of {mma.nm}", list(mma.shape))
+        key = (mma.dtype, mma.shape, mma.pattern)
+        if key in seen:
+            yield Contradiction(path, f"is the same instruction as tensor_core.mma.{seen[key]}", None, "remove one of the two")
+        seen.setdefault(key, position)
+        if mma.dtype not in spec.energy.mac_pj:
+            problem = f"has no energy for the {mma.dtype} instructions of the tensor cores"
+            yield Contradiction(("energy", "mac_pj"), problem, None, f"add a {mma.dtype} value")
+    for position, dtype in enumerate(spec.tensor_core.compressible_only_k_contiguous):
+        yield from _known_dtype(dtype, ("tensor_core", "compressible_only_k_contiguous", position))
+    for dtype in spec.energy.mac_pj:
+        yield from _known_dtype(dtype, ("energy", "mac_pj", dtype))
+
+
+def _known_dtype(dtype: str, path: KeyPath) -> Iterator[Contradiction]:
+    if dtype not in BITS_PER_ELEMENT:
+        yield Contradiction(path, "is not an element type", dtype, f"known: {', '.join(BITS_PER_ELEMENT)}")
+
+
+def _memory(spec: GpuSpec) -> Iterator[Contradiction]:
+    l2, dram = spec.l2, spec.dram
+    powers: tuple[tuple[KeyPath, int], ...] = (
+        (("l2", "partitions"), l2.partitions),
+        (("l2", "block_bytes"), l2.block_bytes),
+        (("dram", "interleave_bytes"), dram.interleave_bytes),
+        (("dram", "row_bytes"), dram.row_bytes),
+        (("dram", "banks"), dram.banks),
+    )
+    for path, value in powers:
+        if value & (value - 1):
+            below = 1 << (value.bit_length() - 1)
+            yield Contradiction(path, "must be a power of two", value, f"use {below} or {2 * below}")
+    for path, value in ((("l2", "block_bytes"), l2.block_bytes), (("dram", "row_bytes"), dram.row_bytes)):
+        if value < dram.interleave_bytes:
+            yield Contradiction(path, f"must be at least dram.interleave_bytes ({dram.interleave_bytes})", value)
+    if l2.capacity_bytes < l2.partitions * l2.block_bytes:
+        problem = f"must hold a block ({l2.block_bytes} bytes) in each of {l2.partitions} partition(s)"
+        yield Contradiction(("l2", "capacity_bytes"), problem, l2.capacity_bytes)
+    if l2.far_latency_cycles < l2.near_latency_cycles:
+        problem = f"must not be below near_latency_cycles ({l2.near_latency_cycles})"
+        yield Contradiction(("l2", "far_latency_cycles"), problem, l2.far_latency_cycles)
+    if dram.refresh_ns >= dram.refresh_interval_ns:
+        problem = f"must be below refresh_interval_ns ({dram.refresh_interval_ns:g}), or the channel never runs"
+        yield Contradiction(("dram", "refresh_ns"), problem, dram.refresh_ns)
+
+
+def _tile(tile: TileSpec, path: KeyPath) -> Iterator[Contradiction]:
+    m, n, k_bytes = tile.cta
+    if k_bytes not in TILE_K_BYTES:
+        yield Contradiction((*path, "cta"), "its k must be 64 or 128 bytes", list(tile.cta))
+    if m % tile.warp[0] or n % tile.warp[1]:
+        yield Contradiction((*path, "warp"), f"must divide the CTA tile {m} x {n}", list(tile.warp))
+    elif tile.warp[0] % 16 or tile.warp[1] % 8:
+        yield Contradiction((*path, "warp"), "must be a multiple of 16 x 8, the instructions' m x n", list(tile.warp))

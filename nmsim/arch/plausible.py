@@ -1,0 +1,101 @@
+"""Numbers of a machine set against one another: what a reader of its data sheets would ask about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nmsim.arch.coherence import shared_memory_needed
+from nmsim.arch.document import KeyPath
+from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.units import BITS_PER_ELEMENT
+
+Remark = tuple[KeyPath, str]
+
+ACCUMULATOR_BYTES = 4
+ROUNDING = 1.001
+"""Rates given to three digits are not called excessive."""
+
+
+def remarks(spec: GpuSpec) -> Iterator[Remark]:
+    """(path, what is doubtful about it) for everything in `spec` that looks unlike a machine one would build."""
+    yield from _instructions(spec)
+    yield from _memory(spec)
+    yield from _kernels(spec)
+    yield from _power(spec)
+    if spec.sm.schedulers != spec.tensor_core.per_sm:
+        problem = f"differs from tensor_core.per_sm ({spec.tensor_core.per_sm}): a tensor core usually has a scheduler of its own"
+        yield ("sm", "schedulers"), problem
+
+
+def _instructions(spec: GpuSpec) -> Iterator[Remark]:
+    core = spec.tensor_core
+    for position, mma in enumerate(core.mma):
+        path: KeyPath = ("tensor_core", "mma", position)
+        if mma.latency_cycles < mma.issue_interval_cycles:
+            yield (*path, "latency_cycles"), f"is below the issue interval ({mma.issue_interval_cycles:g} cycles)"
+        if mma.nm is not None:
+            dense = spec.peak_macs_per_cycle(mma.dtype)
+            executed = _executed_macs(mma) / mma.issue_interval_cycles * core.per_sm * spec.sm.count
+            if dense and executed > dense * ROUNDING:
+                yield path, f"executes {executed:,.0f} MACs a cycle, more than the dense {mma.dtype} instructions' {dense:,.0f}"
+            supplied = core.decoder.codes_per_cycle * mma.issue_interval_cycles
+            if (needed := _executed_macs(mma) // mma.shape[1]) > supplied * ROUNDING:
+                problem = f"consumes {needed} metadata codes in {mma.issue_interval_cycles:g} cycles, the decoder supplies {supplied:g}"
+                yield path, f"{problem}: it runs at {supplied / needed:.0%} of its rate"
+        supplied = core.register_read_bytes_per_cycle * mma.issue_interval_cycles
+        if (needed := _register_bytes(mma)) > supplied * ROUNDING:
+            problem = f"reads {needed} bytes of registers in {mma.issue_interval_cycles:g} cycles, the register file supplies {supplied:g}"
+            yield path, f"{problem}: it runs at {supplied / needed:.0%} of its rate"
+
+
+def _executed_macs(mma: MmaSpec) -> int:
+    m, n, k = mma.shape
+    return m * n * (k if mma.nm is None else mma.nm.compressed_k(k))
+
+
+def _register_bytes(mma: MmaSpec) -> int:
+    m, n, k = mma.shape
+    kept = k if mma.nm is None else mma.nm.compressed_k(k)
+    return (m * kept + n * k) * BITS_PER_ELEMENT[mma.dtype] // 8 + m * n * ACCUMULATOR_BYTES
+
+
+def _memory(spec: GpuSpec) -> Iterator[Remark]:
+    l2, dram = spec.l2, spec.dram
+    slices = l2.partitions * l2.slices_per_partition
+    if l2.capacity_bytes % slices:
+        yield ("l2", "capacity_bytes"), f"does not divide over {slices} slices"
+    if l2.bandwidth_gb_per_s < dram.bandwidth_gb_per_s:
+        problem = f"leaves L2 {l2.bandwidth_gb_per_s:,.0f} GB/s, less than DRAM's {dram.bandwidth_gb_per_s:,.0f}"
+        yield ("l2", "sustained_fraction"), problem
+    ports = spec.noc.sm_port_bytes_per_cycle * spec.sm.count * spec.clock.boost_mhz / 1000
+    if ports < dram.bandwidth_gb_per_s:
+        yield ("noc", "sm_port_bytes_per_cycle"), f"lets all SMs together take {ports:,.0f} GB/s, less than DRAM gives"
+    if dram.row_active_ns < dram.row_to_column_ns:
+        yield (
+            ("dram", "row_active_ns"),
+            f"is below row_to_column_ns ({dram.row_to_column_ns:g}): the row would close before its first column",
+        )
+    if dram.refresh_ns > 0.2 * dram.refresh_interval_ns:
+        yield ("dram", "refresh_ns"), f"takes {dram.refresh_ns / dram.refresh_interval_ns:.0%} of the time"
+    if spec.shared_memory.banks * spec.shared_memory.bank_bytes < spec.noc.sm_port_bytes_per_cycle:
+        yield ("shared_memory", "banks"), "take fewer bytes a cycle than the SM's port brings"
+
+
+def _kernels(spec: GpuSpec) -> Iterator[Remark]:
+    for position, tile in enumerate(spec.kernels.tiles):
+        path: KeyPath = ("kernels", "tiles", position)
+        if (needed := shared_memory_needed(tile)) > (limit := spec.sm.shared_memory_per_cta_bytes):
+            yield (*path, "stages"), f"need {needed} bytes of shared memory, a CTA has {limit}: a dense kernel never uses this tile"
+        warps = tile.cta[0] // tile.warp[0] * (tile.cta[1] // tile.warp[1])
+        registers = warps * 32 * (tile.warp[0] * tile.warp[1] // 32 + spec.kernels.registers_per_thread)
+        if registers > spec.sm.registers:
+            yield path, f"needs {registers} registers a CTA, an SM has {spec.sm.registers}"
+        if warps > spec.sm.max_warps:
+            yield (*path, "warp"), f"makes {warps} warps a CTA, an SM holds {spec.sm.max_warps}"
+
+
+def _power(spec: GpuSpec) -> Iterator[Remark]:
+    for dtype, picojoule in spec.energy.mac_pj.items():
+        watts = spec.power.static_w + spec.peak_macs_per_cycle(dtype) * picojoule * spec.clock.boost_mhz * 1e-6
+        if watts > spec.power.board_limit_w:
+            yield ("energy", "mac_pj", dtype), f"burns {watts:,.0f} W at the dense peak rate before any byte moves, above board_limit_w"

@@ -1,0 +1,36 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nmsim.arch.resolve import arch_key, resolved_arch
+from nmsim.arch.spec import GpuSpec
+from nmsim.keys import canonical_json
+
+Load = Callable[..., GpuSpec]
+
+
+def keys_of(data: Any) -> set[str]:
+    if isinstance(data, dict):
+        return set(data) | {key for value in data.values() for key in keys_of(value)}
+    return {key for value in data for key in keys_of(value)} if isinstance(data, list) else set()
+
+
+def test_the_resolved_machine_is_json_without_sources_and_loads_again_as_the_same(load: Load, small_machine: dict[str, Any]) -> None:
+    spec = load(small_machine)
+    resolved = resolved_arch(spec)
+    assert "sources" not in keys_of(resolved)
+    assert resolved["schema"] == "nmsim-arch/1"
+    assert json.loads(canonical_json(resolved)) == resolved
+    assert resolved_arch(load(resolved)) == resolved
+
+
+def test_the_key_ignores_how_a_machine_is_described_and_notices_every_value(load: Load, small_machine: dict[str, Any]) -> None:
+    key = arch_key(load(small_machine))
+    assert arch_key(load(small_machine, "name=other", "description=x", "sm.sources.count=datasheet")) == key
+    assert arch_key(load(small_machine, "sm.count=5")) != key
+    assert arch_key(load(small_machine, "tensor_core.mma.1.latency_cycles=26")) != key
+    assert arch_key(load(small_machine, "energy.mac_pj.fp16=0.81")) != key
+
+
+def test_a_whole_number_written_with_a_point_is_the_same_machine(load: Load, small_machine: dict[str, Any]) -> None:
+    assert arch_key(load(small_machine, "dram.cas_ns=14.0")) == arch_key(load(small_machine, "dram.cas_ns=14"))

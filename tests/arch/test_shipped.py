@@ -1,0 +1,186 @@
+"""The shipped machines against what was published about them; tolerances are those of the publications."""
+
+from math import ceil
+from pathlib import Path
+
+import pytest
+
+from nmsim.arch.check import check_arch
+from nmsim.arch.coherence import shared_memory_needed
+from nmsim.arch.load import load_arch
+from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.sparsity.pattern import NMPattern
+from nmsim.units import element_bits
+
+SHIPPED = sorted((Path(__file__).parents[2] / "arch_configs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def a100(ampere: Path) -> GpuSpec:
+    return load_arch(ampere)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_machine_checks_without_a_finding(path: Path) -> None:
+    assert [str(finding) for finding in check_arch(path)] == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_source_says_what_kind_of_number_it_is(path: Path) -> None:
+    kinds = ("datasheet", "measured", "derived", "fitted", "assumption")
+    spec = load_arch(path)
+    blocks = [getattr(spec, name) for name in type(spec).model_fields if hasattr(getattr(spec, name), "sources")]
+    for block in [*blocks, spec.tensor_core.decoder, *spec.tensor_core.mma]:
+        for key, text in block.sources.items():
+            assert any(kind in text for kind in kinds), f"{key}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pattern", "tera_operations"),
+    [("fp16", None, 312), ("bf16", None, 312), ("tf32", None, 156), ("int8", None, 624), ("int4", None, 1248),
+     ("fp16", "2:4", 624), ("bf16", "2:4", 624), ("tf32", "1:2", 312), ("int8", "2:4", 1248)],
+)  # fmt: skip
+def test_the_a100_peaks_are_those_of_its_datasheet(a100: GpuSpec, dtype: str, pattern: str | None, tera_operations: float) -> None:
+    macs = a100.peak_macs_per_cycle(dtype, None if pattern is None else NMPattern.parse(pattern))
+    assert macs * 2 * a100.clock.boost_mhz * 1e-6 == pytest.approx(tera_operations, rel=0.002)
+
+
+def test_the_a100_runs_no_other_patterns(a100: GpuSpec) -> None:
+    assert {(mma.dtype, mma.pattern) for mma in a100.tensor_core.mma if mma.nm} == {
+        ("fp16", "2:4"), ("bf16", "2:4"), ("int8", "2:4"), ("tf32", "1:2")
+    }  # fmt: skip
+
+
+# Completion latency in cycles: Sun et al., arXiv:2206.02874, tables 3 (dense) and 6 (mma.sp), FP32 or INT32 accumulators.
+MEASURED_LATENCY = {
+    ("fp16", "dense", (16, 8, 16)): 24.7,
+    ("fp16", "dense", (16, 8, 8)): 17.7,
+    ("tf32", "dense", (16, 8, 8)): 25.0,
+    ("int8", "dense", (16, 8, 32)): 24.7,
+    ("int4", "dense", (16, 8, 64)): 26.1,
+    ("fp16", "2:4", (16, 8, 32)): 24.7,
+    ("fp16", "2:4", (16, 8, 16)): 17.8,
+    ("tf32", "1:2", (16, 8, 16)): 24.9,
+    ("tf32", "1:2", (16, 8, 8)): 18.2,
+    ("int8", "2:4", (16, 8, 64)): 24.7,
+    ("int8", "2:4", (16, 8, 32)): 17.9,
+}
+
+
+def test_the_a100_instruction_latencies_are_the_measured_ones_rounded_up(a100: GpuSpec) -> None:
+    latencies = {(mma.dtype, mma.pattern, mma.shape): mma.latency_cycles for mma in a100.tensor_core.mma}
+    assert {key: latencies.pop(key) for key in MEASURED_LATENCY} == {key: ceil(value) for key, value in MEASURED_LATENCY.items()}
+    assert {dtype for dtype, _, _ in latencies} == {"bf16"}  # not measured there: as FP16
+    for (_, pattern, shape), latency in latencies.items():
+        assert latency == ceil(MEASURED_LATENCY["fp16", pattern, shape])
+
+
+# Measured throughput in dense-equivalent FMA per cycle per SM at 8 warps: the same tables.
+MEASURED_THROUGHPUT = {
+    ("dense", (16, 8, 16)): 1004.2,
+    ("dense", (16, 8, 8)): 974.1,
+    ("2:4", (16, 8, 32)): 1979.1,
+    ("2:4", (16, 8, 16)): 1290.5,
+}
+
+
+def test_the_issue_intervals_allow_what_was_measured_and_little_more(a100: GpuSpec) -> None:
+    for (pattern, shape), measured in MEASURED_THROUGHPUT.items():
+        mma = next(m for m in a100.tensor_core.mma if (m.dtype, m.pattern, m.shape) == ("fp16", pattern, shape))
+        allowed = shape[0] * shape[1] * shape[2] / mma.issue_interval_cycles * a100.tensor_core.per_sm
+        assert measured * 0.999 <= allowed <= measured * 1.06
+
+
+def test_neither_registers_nor_the_decoder_limit_an_instruction_of_the_a100(a100: GpuSpec) -> None:
+    core = a100.tensor_core
+
+    def operand_bytes(mma: MmaSpec) -> float:
+        m, n, k = mma.shape
+        kept = k if mma.nm is None else mma.nm.compressed_k(k)
+        return (m * kept + n * k) * element_bits(mma.dtype) / 8 + m * n * 4
+
+    for mma in core.mma:
+        assert operand_bytes(mma) <= core.register_read_bytes_per_cycle * mma.issue_interval_cycles
+        if mma.nm is not None:
+            assert mma.shape[0] * mma.nm.compressed_k(mma.shape[2]) <= core.decoder.codes_per_cycle * mma.issue_interval_cycles
+
+
+def test_the_a100_l2_sustains_the_measured_bandwidth(a100: GpuSpec) -> None:
+    assert 5350 <= a100.l2.bandwidth_gb_per_s <= 5415  # gpu-benches gpu-l2-cache/a100_80.txt, 2.5-25 MB, distinct blocks
+    slices = a100.l2.partitions * a100.l2.slices_per_partition
+    assert slices * a100.l2.bytes_per_cycle_per_slice == 5120  # whitepaper section 4.6.3
+    assert a100.l2.capacity_bytes == slices * 512 * 1024
+
+
+def test_idle_dram_latency_is_the_measured_one(a100: GpuSpec) -> None:
+    dram, l2, gigahertz = a100.dram, a100.l2, a100.clock.boost_mhz / 1000
+    bus_ns = dram.interleave_bytes / (dram.bandwidth_gb_per_s / dram.channels)
+    closed_row = (dram.controller_ns + dram.row_to_column_ns + dram.cas_ns + bus_ns) * gigahertz
+    mean_hit = (l2.near_latency_cycles + l2.far_latency_cycles) / 2
+    assert mean_hit + closed_row + dram.precharge_ns * gigahertz == pytest.approx(572, abs=1)  # gpu-benches, the row that was fitted
+    assert l2.near_latency_cycles + closed_row == pytest.approx(474.9, rel=0.02)  # Luo, arXiv:2501.12084, table 4, not fitted
+    assert l2.far_latency_cycles + closed_row == pytest.approx(622.7, rel=0.02)
+
+
+def test_dram_bandwidth_is_pins_times_clock(a100: GpuSpec, arch_configs: Path) -> None:
+    pcie = load_arch(arch_configs / "ampere_pcie.yaml")
+    assert a100.dram.bandwidth_gb_per_s == pytest.approx(5120 / 8 * 2 * 1.593, rel=0.001)
+    assert pcie.dram.bandwidth_gb_per_s == pytest.approx(5120 / 8 * 2 * 1.512, rel=0.001)
+    assert a100.dram.channels * 128 == 5120
+
+
+def test_banks_can_hide_their_row_cycle_at_the_full_rate_of_a_channel(a100: GpuSpec) -> None:
+    dram = a100.dram
+    row_cycle_ns = dram.row_active_ns + dram.precharge_ns
+    assert dram.banks * dram.row_bytes / row_cycle_ns > dram.bandwidth_gb_per_s / dram.channels
+
+
+def test_every_tile_of_the_a100_fits_for_dense_fp16_and_leaves_a_thread_its_255_registers(a100: GpuSpec) -> None:
+    for tile in a100.kernels.tiles:
+        assert shared_memory_needed(tile) <= 163 * 1024
+        assert tile.warp[0] * tile.warp[1] // 32 + a100.kernels.registers_per_thread <= 255
+
+
+def test_the_tile_list_treats_both_operands_alike(a100: GpuSpec) -> None:
+    tiles = {(tile.cta, tile.warp, tile.stages) for tile in a100.kernels.tiles}
+    assert {((n, m, k), (wn, wm), stages) for (m, n, k), (wm, wn), stages in tiles} == tiles
+
+
+def all_in_pj_per_mac(spec: GpuSpec, pattern: NMPattern | None) -> float:
+    """Dynamic energy of an executed FP16 MAC in a 256 x 128 tile of 64 x 64 warps: MAC, metadata, shared memory, L2 (DRAM left out)."""
+    energy = spec.energy
+    stored = 1.0 if pattern is None else 0.5625  # values and 2-bit metadata of operand A, as a share of the dense operand
+    kept = 1.0 if pattern is None else float(pattern.density)
+    shared = ((64 * stored + 64) / (64 * 64) + (256 * stored + 128) / (256 * 128)) * 2 / kept
+    l2 = (256 * stored + 128) / (256 * 128) * 2 / kept
+    metadata = 0.0 if pattern is None else energy.metadata_code_pj / 8
+    return energy.mac_pj["fp16"] + metadata + shared * energy.shared_memory_pj_per_byte + l2 * energy.l2_pj_per_byte
+
+
+@pytest.mark.parametrize(("pattern", "tflops"), [(None, 302.3), ("2:4", 484.0)])
+def test_the_sxm4_power_limit_lets_the_published_rates_through(a100: GpuSpec, pattern: str | None, tflops: float) -> None:
+    """CUTLASS issue 408: 16384^3 FP16 at 1410 MHz under 400 W reached these; they were not fitted."""
+    nm = None if pattern is None else NMPattern.parse(pattern)
+    executed = tflops / 2 * (1 if nm is None else float(nm.density))
+    watts = a100.power.static_w + executed * all_in_pj_per_mac(a100, nm)
+    assert watts < a100.power.board_limit_w
+
+
+@pytest.mark.parametrize(("pattern", "slowest", "fastest"), [(None, 220, 235), ("2:4", 355, 375)])
+def test_the_pcie_plateau_is_where_power_puts_it(arch_configs: Path, pattern: str | None, slowest: float, fastest: float) -> None:
+    """SlideSparse FP16 rows, M >= 8192 (fitted) and squares 4096-16384 dense: a 300 W card, 8 % allowed for what DRAM takes."""
+    pcie = load_arch(arch_configs / "ampere_pcie.yaml")
+    nm = None if pattern is None else NMPattern.parse(pattern)
+    executed = (pcie.power.board_limit_w - pcie.power.static_w) / all_in_pj_per_mac(pcie, nm)
+    dense_equivalent = executed * 2 / (1 if nm is None else float(nm.density))
+    assert slowest <= dense_equivalent <= fastest * 1.08
+
+
+def test_streaming_power_is_the_measured_one(a100: GpuSpec) -> None:
+    """gpu-benches gpu-roofline/alex_a100_40.txt at 0.25 flop/B: 1372 GB/s and 224-239 W (fitted)."""
+    energy = a100.energy
+    per_byte = (
+        energy.shared_memory_pj_per_byte + energy.l2_pj_per_byte + energy.dram_pj_per_byte + energy.dram_activate_pj / a100.dram.row_bytes
+    )
+    watts = a100.power.static_w + 1.372 * per_byte + 0.343 * energy.cuda_core_flop_pj
+    assert 224 <= watts <= 239

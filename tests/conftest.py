@@ -1,0 +1,15 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def arch_configs() -> Path:
+    """The folder of shipped architectures."""
+    return Path(__file__).parents[1] / "arch_configs"
+
+
+@pytest.fixture(scope="session")
+def ampere(arch_configs: Path) -> Path:
+    """The A100 SXM4 file."""
+    return arch_configs / "ampere.yaml"
