@@ -1,0 +1,109 @@
+"""`nmsim arch check|show FILE`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmsim.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from nmsim.arch.spec import GpuSpec
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check an architecture file, or show what it resolves to.")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Architecture file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a value, as in sm.count=144; may be repeated.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def check(file: File, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Refuse contradictions and values without a source (exit code 1); remark on doubtful numbers.
+
+    Example: nmsim arch check arch_configs/ampere.yaml
+    """
+    from nmsim.arch.check import check_arch, count_sourced
+    from nmsim.arch.load import load_arch
+
+    findings = check_arch(file, overrides or ())
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if as_json:
+        rows = [{"severity": f.severity, "file": f.file, "line": f.line, "path": f.path, "problem": f.problem} for f in findings]
+        typer.echo(json.dumps({"file": str(file), "ok": not errors, "findings": rows}))
+    else:
+        for finding in findings:
+            typer.echo(str(finding))
+    if errors:
+        raise CheckFailed(f"{file}: {len(errors)} value(s) or source(s) to mend")
+    if not as_json:
+        spec = load_arch(file, overrides or ())
+        typer.echo(f"{file}: ok, {spec.name}: {count_sourced(spec)} values, each with a source")
+
+
+@app.command()
+def show(file: File, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Print every value after `extends` and `--set`, with its source, and the peak rates that follow.
+
+    Example: nmsim arch show arch_configs/ampere.yaml --set sm.count=128
+    """
+    from nmsim.arch.load import load_arch
+    from nmsim.arch.resolve import arch_key, resolved_arch
+
+    spec = load_arch(file, overrides or ())
+    if as_json:
+        typer.echo(json.dumps({"arch": resolved_arch(spec), "peaks": _peaks(spec), "key": arch_key(spec)}))
+        return
+    typer.echo(f"{spec.name}\n{spec.description}".rstrip())
+    _show_block(spec, "")
+    typer.echo("\npeaks (derived)")
+    for name, value in _peaks(spec).items():
+        typer.echo(f"  {name} = {value:,.1f}")
+
+
+def _peaks(spec: GpuSpec) -> dict[str, float]:
+    """Rates at the boost clock; an N:M rate counts the zeros too (dense-equivalent)."""
+    pairs = sorted({(mma.dtype, mma.pattern) for mma in spec.tensor_core.mma}, key=lambda pair: (pair[0], pair[1] != "dense", pair[1]))
+    per_cycle = {
+        (dtype, pattern): spec.peak_macs_per_cycle(dtype, next(m.nm for m in spec.tensor_core.mma if m.pattern == pattern))
+        for dtype, pattern in pairs
+    }
+    peaks = {f"{dtype}_{pattern}_tflops": round(macs * 2 * spec.clock.boost_mhz * 1e-6, 3) for (dtype, pattern), macs in per_cycle.items()}
+    return peaks | {"l2_gb_per_s": round(spec.l2.bandwidth_gb_per_s, 3), "dram_gb_per_s": spec.dram.bandwidth_gb_per_s}
+
+
+def _show_block(block: Any, path: str) -> None:
+    """Print `key = value  (source)` for the values of a block, then its sub-blocks under their own headings."""
+    from nmsim.arch.resolve import resolved_arch
+    from nmsim.arch.spec import Block
+
+    if path:
+        typer.echo(f"\n{path}")
+    for name, value in block:
+        if name == "sources" or isinstance(value, Block) or not path:
+            continue
+        source = block.sources.get(name, block.sources.get("*", "no source"))
+        if isinstance(value, tuple) and value and isinstance(value[0], Block):
+            typer.echo(f"  {name}  ({source})")
+            for item in value:
+                fields = ", ".join(f"{key} {_plain(part)}" for key, part in resolved_arch(item).items())
+                typer.echo(f"    {fields}")
+        else:
+            typer.echo(f"  {name} = {_plain(value)}  ({source})")
+    for name, value in block:
+        if isinstance(value, Block):
+            _show_block(value, f"{path}.{name}" if path else name)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " x ".join(map(str, value)) if all(isinstance(item, int) for item in value) else ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part:g}" for key, part in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,8 @@
+"""Versions: of the package, and of the model whose numbers it gives."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+MODEL_VERSION = "1"
+"""Changes whenever a timing or an energy changes: results of another model version are never mixed or resumed."""
