@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from nmsim.result.rows import KernelRow, SimulationResult
+    from nmsim.result.rows import KernelRow, PhaseTotal, SimulationResult
 
-PIPED_WIDTH = 140
+PIPED_WIDTH = 120
 """Columns to lay tables out for where there is no terminal to ask."""
 
 
@@ -24,65 +24,65 @@ def console() -> Console:
 
 
 def phase_table(result: SimulationResult) -> Table:
-    """A row a phase and the total; cycles, time, energy of each scheme, and its speed-up over dense."""
+    """A row a phase and scheme, then the totals: cycles, time, energy, speed-up over dense and over tile-wise."""
     from rich.table import Table
 
     schemes = list(result.total)
     table = Table(title=f"{result.trace} on {result.arch}", title_justify="left")
     table.add_column("phase")
-    for scheme in schemes:
-        table.add_column(f"{scheme}\nkilocycles", justify="right")
-        table.add_column("\ntime us", justify="right")
-        table.add_column("\nenergy mJ", justify="right")
-        if scheme != "dense" and "dense" in schemes:
-            table.add_column("vs\ndense", justify="right")
+    table.add_column("scheme")
+    for column in ("kilocycles", "time us", "energy mJ", "vs dense", "vs tile-wise"):
+        table.add_column(column, justify="right")
     parts = {(part.phase, part.scheme): part for part in result.phases}
-    phases = list(dict.fromkeys(part.phase for part in result.phases))
-    for phase in phases:
-        cells = [phase]
+    for phase in dict.fromkeys(part.phase for part in result.phases):
+        if not any(parts[phase, scheme].time_us for scheme in schemes):
+            continue
+        table.add_section()
         for scheme in schemes:
             part = parts[phase, scheme]
-            cells += [_number(part.cycles / 1000), _number(part.time_us), _number(part.energy_j * 1e3)]
-            if scheme != "dense" and "dense" in schemes:
-                cells.append(_ratio(parts[phase, "dense"].time_us, part.time_us))
-        table.add_row(*cells)
-    cells = ["total"]
+            references = (_time_of(parts, phase, "dense"), _time_of(parts, phase, "tile_wise"))
+            table.add_row(phase if scheme == schemes[0] else "", scheme, *_cost(part.cycles, part.time_us, part.energy_j, references))
+    table.add_section()
     for scheme in schemes:
         total = result.total[scheme]
-        cells += [_number(total.cycles / 1000), _number(total.time_us), _number(total.energy_j * 1e3)]
-        if scheme != "dense" and "dense" in schemes:
-            cells.append(_ratio(result.total["dense"].time_us, total.time_us))
-    table.add_section()
-    table.add_row(*cells, style="bold")
+        times = tuple(result.total[other].time_us if other in result.total else 0.0 for other in ("dense", "tile_wise"))
+        cells = _cost(total.cycles, total.time_us, total.energy_j, times)
+        table.add_row("total" if scheme == schemes[0] else "", scheme, *cells, style="bold")
     return table
 
 
 def gemm_table(result: SimulationResult, limit: int) -> Table:
-    """The traced scheme's slowest GEMMs: ran sparse or not and why, what bounds each, against dense."""
+    """The traced scheme's GEMMs, alike ones together, slowest first: sparse or not and why, the bound, against dense."""
     from rich.markup import escape
     from rich.table import Table
 
     dense = {row.gemm_id: row for row in result.rows if row.scheme == "dense" and row.kind == "gemm"}
-    traced = sorted((row for row in result.rows if row.scheme == "traced" and row.kind == "gemm"), key=lambda row: -row.time_us)
-    shown = traced[:limit] if limit else traced
-    title = f"GEMMs of the traced recipe, slowest first ({len(shown)} of {len(traced)})"
+    alike: dict[tuple[object, ...], list[KernelRow]] = {}
+    for row in result.rows:
+        if row.scheme == "traced" and row.kind == "gemm":
+            alike.setdefault((row.phase, _shape(row), row.kernel, row.cycles, row.reason), []).append(row)
+    groups = sorted(alike.values(), key=lambda rows: -sum(row.time_us for row in rows))
+    shown = groups[:limit] if limit else groups
+    title = f"GEMMs of the traced recipe, those that cost most first ({len(shown)} of {len(groups)} kinds)"
     table = Table(title=title, title_justify="left")
-    for column in ("layer and phase", "m x n x k (x l)"):
+    for column in ("phase and layer", "m x n x k (x l)"):
         table.add_column(column, overflow="fold")
     for column in ("time us", "vs dense"):
         table.add_column(column, justify="right")
     for column in ("ran", "bound", "why"):
         table.add_column(column, overflow="fold")
-    for row in shown:
-        other = dense.get(row.gemm_id)
+    for rows in shown:
+        first, time_us = rows[0], sum(row.time_us for row in rows)
+        dense_us = sum(dense[row.gemm_id].time_us for row in rows if row.gemm_id in dense)
+        more = f" and {len(rows) - 1} alike" if len(rows) > 1 else ""
         table.add_row(
-            f"{escape(row.module)}\n{row.phase}",
-            _shape(row),
-            _number(row.time_us),
-            _ratio(other.time_us, row.time_us) if other else "-",
-            row.native_pattern if row.ran_sparse else "dense",
-            row.bound,
-            escape(row.reason),
+            f"{first.phase}\n{escape(first.module)}{more}",
+            _shape(first),
+            _number(time_us),
+            _ratio(dense_us, time_us),
+            first.native_pattern if first.ran_sparse else "dense",
+            first.bound,
+            escape(first.reason),
         )
     return table
 
@@ -97,6 +97,16 @@ def key_values(pairs: Sequence[tuple[str, str]]) -> Table:
     for name, value in pairs:
         table.add_row(name, value)
     return table
+
+
+def _time_of(parts: Mapping[tuple[str, str], PhaseTotal], phase: str, scheme: str) -> float:
+    part = parts.get((phase, scheme))
+    return part.time_us if part is not None else 0.0
+
+
+def _cost(cycles: float, time_us: float, energy_j: float, references_us: tuple[float, ...]) -> list[str]:
+    """Cells of one cost; a dash where a reference was not simulated or took no time."""
+    return [_number(cycles / 1000), _number(time_us), _number(energy_j * 1e3), *(_ratio(other, time_us) for other in references_us)]
 
 
 def _shape(row: KernelRow) -> str:
