@@ -172,6 +172,8 @@ class DramSpec(Block):
     """tRAS: least time from activate to precharge."""
     turnaround_ns: NonNegativeFloat
     """Bus idle between a read and a write."""
+    write_batch: Annotated[int, Field(ge=1, le=4096)]
+    """Writes a channel gathers before it turns its bus around to drain them."""
     refresh_interval_ns: PositiveFloat
     """tREFI; each channel stops for `refresh_ns` once in it."""
     refresh_ns: NonNegativeFloat

@@ -20,7 +20,7 @@ from nmsim.hw.compiled_state import (
 )
 from nmsim.hw.timing import TIMING_INDEX
 from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_chunks, block_range
-from nmsim.rules.dram import after_refresh, bus_ready, locate, open_column
+from nmsim.rules.dram import after_refresh, drain_ticks, locate, open_column
 from nmsim.rules.jit import rule
 from nmsim.rules.server import serve
 from nmsim.rules.sharing import PARTS
@@ -32,7 +32,7 @@ _CHANNELS, _PER_CHANNEL, _INTERLEAVE_SHIFT = TIMING_INDEX["channels"], TIMING_IN
 _ROW_SHIFT, _BANK_MASK = TIMING_INDEX["row_shift"], TIMING_INDEX["bank_mask"]
 _BUS_RATE, _CONTROLLER = TIMING_INDEX["bus_rate"], TIMING_INDEX["controller"]
 _COLUMN, _ACTIVATE, _PRECHARGE = TIMING_INDEX["column_access"], TIMING_INDEX["activate"], TIMING_INDEX["precharge"]
-_ROW_ACTIVE, _TURNAROUND = TIMING_INDEX["row_active"], TIMING_INDEX["turnaround"]
+_ROW_ACTIVE, _TURNAROUND, _WRITE_BATCH = TIMING_INDEX["row_active"], TIMING_INDEX["turnaround"], TIMING_INDEX["write_batch"]
 _REFRESH_INTERVAL, _REFRESH = TIMING_INDEX["refresh_interval"], TIMING_INDEX["refresh"]
 _IDEAL = TIMING_INDEX["ideal_memory"]
 
@@ -54,24 +54,31 @@ def dram_access(timing, dram, arrival, address, nbytes, is_write):
         timing[_ACTIVATE],
     )
     data = column + timing[_COLUMN]
-    ready = max(data, bus_ready(dram.bus_free[channel], dram.last_was_write[channel], is_write, timing[_TURNAROUND]))
-    ready, dram.refresh_window[channel] = after_refresh(
-        ready, dram.refresh_window[channel], timing[_REFRESH_INTERVAL], timing[_REFRESH]
+    slot = max(arrival, dram.bus_free[channel])
+    if is_write:
+        dram.pending_writes[channel] += 1
+        turn = drain_ticks(dram.pending_writes[channel], timing[_WRITE_BATCH], timing[_TURNAROUND])
+        if turn:
+            dram.pending_writes[channel] = 0
+            slot += turn
+    slot, dram.refresh_window[channel] = after_refresh(
+        slot, dram.refresh_window[channel], timing[_REFRESH_INTERVAL], timing[_REFRESH]
     )
-    start, end, dram.bus_remainder[channel] = serve(ready, ready, dram.bus_remainder[channel], nbytes, timing[_BUS_RATE])
+    start, end, dram.bus_remainder[channel] = serve(slot, slot, dram.bus_remainder[channel], nbytes, timing[_BUS_RATE])
+    dram.bus_free[channel] = end
+    burst = end - start
     if activated:
         dram.open_row[bank] = row
-        dram.column_ready[bank] = column
-        dram.precharge_ready[bank] = max(column - timing[_ACTIVATE] + timing[_ROW_ACTIVE], end)
+        dram.precharge_ready[bank] = max(column - timing[_ACTIVATE] + timing[_ROW_ACTIVE], data)
         dram.counts[COUNT_ACTIVATES] += 1
     else:
-        dram.precharge_ready[bank] = max(dram.precharge_ready[bank], end)
-    dram.bus_free[channel] = end
-    dram.last_was_write[channel] = is_write
+        dram.precharge_ready[bank] = max(dram.precharge_ready[bank], data)
+    dram.column_ready[bank] = column + burst
     dram.counts[COUNT_ACCESSES] += 1
     dram.counts[COUNT_WRITTEN if is_write else COUNT_READ] += nbytes
-    row_ticks, bus_ticks = data - began, end - start
-    return end, end - arrival - row_ticks - bus_ticks, row_ticks, bus_ticks
+    row_ticks = data - began
+    landed = max(end, data + burst)
+    return landed, landed - arrival - row_ticks - burst, row_ticks, burst
 
 
 @rule

@@ -23,7 +23,7 @@ class DramState(NamedTuple):
     precharge_ready: Int64
     bus_free: Int64
     bus_remainder: Int64
-    last_was_write: Int64
+    pending_writes: Int64
     refresh_window: Int64
     counts: Int64
 
@@ -95,7 +95,7 @@ def new_dram(timing: ChipTiming) -> DramState:
         precharge_ready=np.zeros(banks, dtype=np.int64),
         bus_free=np.zeros(channels, dtype=np.int64),
         bus_remainder=np.zeros(channels, dtype=np.int64),
-        last_was_write=np.zeros(channels, dtype=np.int64),
+        pending_writes=np.zeros(channels, dtype=np.int64),
         refresh_window=np.array([first_refresh(timing, channel) for channel in range(channels)], dtype=np.int64),
         counts=np.zeros(4, dtype=np.int64),
     )

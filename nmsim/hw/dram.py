@@ -1,15 +1,18 @@
 """DRAM: channels with banks and open rows behind one data bus each.
 
-Modelled: address spread over channels and banks, row hit / empty / conflict, activates of other banks overlapping a
-burst, tRAS, the bus at its exact rate, read/write turnaround, refresh of a whole channel.
-Not modelled: bank groups, tFAW, reordering of requests (a channel serves them in order of arrival), ECC traffic, anything
-finer than one channel interleave.
+A controller that reorders is modelled by booking bus and banks apart: the bus gives slots in order of arrival and never
+waits for a bank, a bank works through its rows in order of arrival and never waits for the bus, and data are there when both
+are done. Writes are posted into a buffer and drained in batches, so that the bus turns around once a batch.
+
+Modelled: address spread over channels and banks, row hit / empty / conflict, activates of banks overlapping, tRAS, the bus
+at its exact rate, write batches with their turnaround, refresh of a whole channel.
+Not modelled: bank groups, tFAW, row hits gained by reordering, ECC traffic, anything finer than one channel interleave.
 """
 
 from __future__ import annotations
 
 from nmsim.hw.timing import ChipTiming
-from nmsim.rules.dram import after_refresh, bus_ready, locate, open_column
+from nmsim.rules.dram import after_refresh, drain_ticks, locate, open_column
 from nmsim.rules.server import serve
 
 
@@ -29,7 +32,7 @@ class Dram:
         self._precharge_ready = [0] * banks
         self._bus_free = [0] * timing.channels
         self._bus_remainder = [0] * timing.channels
-        self._last_was_write = [0] * timing.channels
+        self._pending_writes = [0] * timing.channels
         self._refresh_window = [first_refresh(timing, channel) for channel in range(timing.channels)]
         self.read_bytes = self.write_bytes = self.activates = self.accesses = 0
 
@@ -42,24 +45,29 @@ class Dram:
             arrival, row, self._open_row[bank], self._column_ready[bank], self._precharge_ready[bank], t.precharge, t.activate
         )
         data = column + t.column_access
-        ready = max(data, bus_ready(self._bus_free[channel], self._last_was_write[channel], is_write, t.turnaround))
-        ready, self._refresh_window[channel] = after_refresh(
-            ready, self._refresh_window[channel], t.refresh_interval, t.refresh
-        )
-        start, end, self._bus_remainder[channel] = serve(ready, ready, self._bus_remainder[channel], nbytes, t.bus_rate)
+        slot = max(arrival, self._bus_free[channel])
+        if is_write:
+            self._pending_writes[channel] += 1
+            turn = drain_ticks(self._pending_writes[channel], t.write_batch, t.turnaround)
+            if turn:
+                self._pending_writes[channel] = 0
+                slot += turn
+        slot, self._refresh_window[channel] = after_refresh(slot, self._refresh_window[channel], t.refresh_interval, t.refresh)
+        start, end, self._bus_remainder[channel] = serve(slot, slot, self._bus_remainder[channel], nbytes, t.bus_rate)
+        self._bus_free[channel] = end
+        burst = end - start
         if activated:
             self._open_row[bank] = row
-            self._column_ready[bank] = column
-            self._precharge_ready[bank] = max(column - t.activate + t.row_active, end)
+            self._precharge_ready[bank] = max(column - t.activate + t.row_active, data)
             self.activates += 1
         else:
-            self._precharge_ready[bank] = max(self._precharge_ready[bank], end)
-        self._bus_free[channel] = end
-        self._last_was_write[channel] = is_write
+            self._precharge_ready[bank] = max(self._precharge_ready[bank], data)
+        self._column_ready[bank] = column + burst
         self.accesses += 1
         if is_write:
             self.write_bytes += nbytes
         else:
             self.read_bytes += nbytes
-        row_ticks, bus_ticks = data - began, end - start
-        return end, end - arrival - row_ticks - bus_ticks, row_ticks, bus_ticks
+        row_ticks = data - began
+        landed = max(end, data + burst)
+        return landed, landed - arrival - row_ticks - burst, row_ticks, burst

@@ -42,6 +42,7 @@ class ChipTiming:
     precharge: int
     row_active: int
     turnaround: int
+    write_batch: int
     refresh_interval: int
     refresh: int
     ideal_memory: int
@@ -93,6 +94,7 @@ def chip_timing(spec: GpuSpec, clock_mhz: int, *, ideal_memory: bool = False) ->
         precharge=ticks(dram.precharge_ns),
         row_active=ticks(dram.row_active_ns),
         turnaround=ticks(dram.turnaround_ns),
+        write_batch=dram.write_batch,
         refresh_interval=ticks(dram.refresh_interval_ns),
         refresh=ticks(dram.refresh_ns),
         ideal_memory=int(ideal_memory),

@@ -67,8 +67,8 @@ def after_refresh(start: int, window: int, interval: int, length: int) -> tuple[
 
 
 @rule
-def bus_ready(bus_free: int, last_was_write: int, is_write: int, turnaround: int) -> int:
-    """When the channel's data bus can carry the next burst: a change of direction costs `turnaround`."""
-    if last_was_write != is_write:
-        return bus_free + turnaround
-    return bus_free
+def drain_ticks(pending: int, batch: int, turnaround: int) -> int:
+    """Turnaround that a write adds to the bus: none until the buffer holds a batch, then there and back for all of it."""
+    if pending < batch:
+        return 0
+    return 2 * turnaround
