@@ -1,0 +1,71 @@
+"""The figures of a report, one module each. A new figure is a module here and a row in FIGURES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nmsim.report.figures import energy, roofline, speedup, stalls, waterfall
+from nmsim.result.rows import SimulationResult
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """How one figure is made: `data` selects the numbers (they become its CSV), `draw` draws those and nothing else."""
+
+    name: str
+    """File name without ending."""
+    title: str
+    caption: str
+    """How to read it, one or two sentences."""
+    data: Callable[[SimulationResult], pd.DataFrame]
+    """An empty frame where the result has nothing to show."""
+    draw: Callable[[pd.DataFrame], Figure]
+
+
+FIGURES = (
+    FigureSpec(
+        "waterfall",
+        "Where the step's time goes",
+        "Each bar starts where the one above it ends, so the last edge is the step's time. What no sparsity touches (other "
+        "operators, dense products) and what sparsity adds (sparsify passes) bounds the whole: Amdahl's law.",
+        waterfall.data,
+        waterfall.draw,
+    ),
+    FigureSpec(
+        "speedup",
+        "Speed-up of each layer over dense, by training product",
+        "Time of the layer's dense GEMMs over their time under the scheme, launches included. Filled markers ran on an N:M or "
+        "tile-wise kernel, hollow ones on a dense one; left of 1 the layer lost.",
+        speedup.data,
+        speedup.draw,
+    ),
+    FigureSpec(
+        "stalls",
+        "What the tensor pipes do, cycle by cycle",
+        "Busy and named stalls of an average SM add up to all cycles of the kernel. Above: phases under each scheme; below: "
+        "the slowest kernels, equal ones of repeated blocks taken together (× how many).",
+        stalls.data,
+        stalls.draw,
+    ),
+    FigureSpec(
+        "energy",
+        "Energy of the step by unit",
+        "Counted actions times the machine's sourced costs; static is constant and leakage power over the step's time.",
+        energy.data,
+        energy.draw,
+    ),
+    FigureSpec(
+        "roofline",
+        "Roofline of the GEMMs",
+        "Dense-equivalent throughput while the kernel runs against dense-equivalent FLOP per byte moved: filled markers count "
+        "DRAM bytes, hollow ones L2 bytes, joined for one kernel. Area is time; kernels below 0.5 % of the GEMM time are left out.",
+        roofline.data,
+        roofline.draw,
+    ),
+)
+
+__all__ = ["FIGURES", "FigureSpec"]

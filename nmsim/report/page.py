@@ -1,0 +1,96 @@
+"""One self-contained HTML page of results: tables, figures as inline SVG, no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from nmsim.report.style import inline_svg
+from nmsim.report.tables import gemm_table, headlines, overview_table, phase_table, provenance_table, run_names, totals_table
+from nmsim.result.rows import SimulationResult
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class PlacedFigure:
+    """A figure as the page shows it: words, the SVG file's text, and where its files lie (relative to the page, no ending)."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    stem: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run on the page; `folder` holds its files, relative to the page."""
+
+    anchor: str
+    result: SimulationResult
+    figures: tuple[PlacedFigure, ...]
+    folder: str
+
+
+def render_page(results: Sequence[SimulationResult], sections: Sequence[Section]) -> str:
+    """The page's text: an overview if there are several `results`, then a section for each (or for the first of very many).
+
+    Everything that comes from results is escaped; only the figures' SVG, in which matplotlib has escaped it, goes in as it is.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = _breakable
+    return environment.get_template("report.html.j2").render(
+        title=_title(results),
+        overview=overview_table(results) if len(results) > 1 else None,
+        sections=[_context(section, name) for section, name in zip(sections, run_names(results), strict=False)],
+        left_out=len(results) - len(sections),
+    )
+
+
+def _title(results: Sequence[SimulationResult]) -> str:
+    if len(results) == 1:
+        return run_names(results)[0]
+    traces, machines = {result.trace for result in results}, {result.arch for result in results}
+    return f"{len(results)} runs: {_counted(len(traces), 'trace')} on {_counted(len(machines), 'machine')}"
+
+
+def _context(section: Section, name: str) -> dict[str, Any]:
+    result = section.result
+    gemms, gemm_rows_left_out = gemm_table(result)
+    return {
+        "anchor": section.anchor,
+        "folder": section.folder,
+        "name": name,
+        "model_version": result.model_version,
+        "headlines": headlines(result),
+        "notes": result.notes,
+        "totals": totals_table(result),
+        "phases": phase_table(result),
+        "figures": [_figure(section.anchor, figure) for figure in section.figures],
+        "gemms": gemms,
+        "gemm_rows_left_out": gemm_rows_left_out,
+        "provenance": provenance_table(result),
+    }
+
+
+def _figure(anchor: str, figure: PlacedFigure) -> dict[str, Any]:
+    description = f"{escape(figure.title)}. {escape(figure.caption)}"
+    svg = Markup(inline_svg(figure.svg, f"{anchor}-{figure.name}", description))
+    return {"title": figure.title, "caption": figure.caption, "stem": figure.stem, "svg": svg}
+
+
+def _breakable(name: str) -> Markup:
+    """A module name, escaped, that a narrow column may break after its dots."""
+    return escape(name).replace(".", Markup(".<wbr>"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
