@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from nmsim.training.loop import StepReport
     from nmsim.training.options import TrainOptions
 
-EXAMPLES = """\b
-Examples:
-  nmsim train resnet --data digits --recipe sr-ste --pattern 2:4 --steps 400 --trace digits.nmtrace
-  nmsim train gpt --data pydoc --recipe dense --width 256 --layers 4 --context 128 --steps 200 --trace gpt.nmtrace
-"""
-
 
 def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: resnet (images) or gpt (characters).")],
@@ -49,6 +43,12 @@ def train(
     """Trains MODEL with an N:M recipe on data that ships with a Python package, and records the last step.
 
     bf16 autocast on the CPU. The trace holds every GEMM of the step with the masks that were really used.
+
+    Examples:
+
+      nmsim train resnet --data digits --recipe sr-ste --pattern 2:4 --steps 400 --trace digits.nmtrace
+
+      nmsim train gpt --data pydoc --recipe dense --width 256 --context 128 --trace gpt.nmtrace
     """
     from nmsim.training import require_training_packages
 
@@ -144,6 +144,3 @@ def _pairs(texts: list[str]) -> dict[str, str]:
             raise InputError("a recipe option is KEY=VALUE", path="--recipe-option", value=text, fix="for example decay=2e-4")
         pairs[key] = value
     return pairs
-
-
-train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"
