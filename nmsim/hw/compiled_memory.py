@@ -67,12 +67,10 @@ def dram_access(timing, dram, arrival, address, nbytes, is_write):
     start, end, dram.bus_remainder[channel] = serve(slot, slot, dram.bus_remainder[channel], nbytes, timing[_BUS_RATE])
     dram.bus_free[channel] = end
     burst = end - start
-    if activated:
-        dram.open_row[bank] = row
-        dram.precharge_ready[bank] = max(column - timing[_ACTIVATE] + timing[_ROW_ACTIVE], data)
-        dram.counts[COUNT_ACTIVATES] += 1
-    else:
-        dram.precharge_ready[bank] = max(dram.precharge_ready[bank], data)
+    dram.open_row[bank] = row
+    active_until = column - timing[_ACTIVATE] + timing[_ROW_ACTIVE]
+    dram.precharge_ready[bank] = max(active_until if activated else dram.precharge_ready[bank], data)
+    dram.counts[COUNT_ACTIVATES] += activated
     dram.column_ready[bank] = column + burst
     dram.counts[COUNT_ACCESSES] += 1
     dram.counts[COUNT_WRITTEN if is_write else COUNT_READ] += nbytes

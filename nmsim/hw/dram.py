@@ -56,12 +56,10 @@ class Dram:
         start, end, self._bus_remainder[channel] = serve(slot, slot, self._bus_remainder[channel], nbytes, t.bus_rate)
         self._bus_free[channel] = end
         burst = end - start
-        if activated:
-            self._open_row[bank] = row
-            self._precharge_ready[bank] = max(column - t.activate + t.row_active, data)
-            self.activates += 1
-        else:
-            self._precharge_ready[bank] = max(self._precharge_ready[bank], data)
+        self._open_row[bank] = row
+        active_until = column - t.activate + t.row_active if activated else self._precharge_ready[bank]
+        self._precharge_ready[bank] = max(active_until, data)
+        self.activates += activated
         self._column_ready[bank] = column + burst
         self.accesses += 1
         if is_write:

@@ -44,12 +44,10 @@ def open_column(
     Returns (column, began, activated): the tick of the column command, the tick at which the bank began to serve this
     request, and 1 where a row had to be activated. `open_row` is -1 for a bank that never had one.
     """
-    if open_row == row:
-        column = max(arrival, column_ready)
-        return column, column, 0
-    began = max(arrival, precharge_ready)
-    opened = began + precharge if open_row >= 0 else began
-    return opened + activate, began, 1
+    hit = open_row == row  # selects, not branches: whether a row is open is the least predictable thing of a run
+    began = max(arrival, column_ready if hit else precharge_ready)
+    opened = began + (precharge if open_row >= 0 else 0) + activate
+    return (began if hit else opened), began, (0 if hit else 1)
 
 
 @rule
