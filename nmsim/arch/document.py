@@ -80,7 +80,11 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """`('kernels', 'tiles', 0, 'stages')` -> `kernels.tiles.0.stages`; a key that is no plain word is quoted."""
-    return ".".join(str(part) if isinstance(part, int) or re.fullmatch(r"[\w*+-]+", part) else repr(part) for part in path)
+    return ".".join(str(part) if isinstance(part, int) or re.fullmatch(r"[\w*+-]{1,60}", part) else _quoted(part) for part in path)
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:57]!r}..."
 
 
 def nearest_key(key: str, known: list[str]) -> str:
@@ -148,7 +152,7 @@ def _events(text: str, file: str, *, numbered: bool = True) -> Iterator[Any]:
         if isinstance(error, ReaderError):
             problem, line = f"the character U+{error.character:04X} is not allowed", text.count("\n", 0, error.position) + 1
         elif isinstance(error, MarkedYAMLError):
-            problem = (error.problem or error.context or "syntax error").replace("\t", "\\t").replace("\n", " ")
+            problem = (error.problem or error.context or "syntax error")[:200].replace("\t", "\\t").replace("\n", " ")
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark is not None else None
         raise InputError(f"is not well-formed YAML: {problem}", file=file, line=line if numbered else None, fix=_SYNTAX) from None
@@ -187,7 +191,7 @@ class _Builder:
         if isinstance(event, AliasEvent):
             return self.alias(event, path)
         if event.ctag is not None:
-            raise self.refuse(event, "YAML tags are not accepted", f"remove {event.ctag}", path)
+            raise self.refuse(event, "YAML tags are not accepted", f"remove {_quoted(str(event.ctag))}", path)
         before = self.values
         self.count(1, event, path)
         built: Any
@@ -214,7 +218,7 @@ class _Builder:
             if key == "<<" and event.style is None:
                 raise self.refuse(event, "merge keys (<<) are not accepted", "write the values out, or use `extends`", path)
             if key in built:
-                raise self.refuse(event, f"the key {key!r} is given twice", f"first on line {self.places[(*path, key)].line}", path)
+                raise self.refuse(event, f"the key {_quoted(key)} is given twice", f"first on line {self.places[(*path, key)].line}", path)
             place = self.place(event)
             built[key] = self.value(next(events), events, (*path, key))
             self.places[(*path, key)] = place
@@ -223,7 +227,7 @@ class _Builder:
     def alias(self, event: AliasEvent, path: KeyPath) -> Any:
         """A copy of what the anchor stands for, at its full price."""
         if event.anchor not in self.anchors:
-            raise self.refuse(event, f"the alias *{event.anchor} stands for nothing written before it", "write the value out", path)
+            raise self.refuse(event, f"the alias {_quoted(event.anchor)} stands for nothing written before it", "write the value out", path)
         value, size = self.anchors[event.anchor]
         self.count(size, event, path)
         return copy.deepcopy(value)

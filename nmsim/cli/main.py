@@ -84,9 +84,9 @@ def root(
 
       nmsim gemm arch_configs/ampere.yaml --m 4096 --n 4096 --k 4096 --pattern 2:4
 
-      nmsim train mlp --data digits --recipe srste --pattern 2:4 --trace mlp.nmtrace
+      nmsim train resnet --data digits --recipe sr-ste --pattern 2:4 --trace digits.nmtrace
 
-      nmsim simulate arch_configs/ampere.yaml mlp.nmtrace --baseline dense
+      nmsim simulate arch_configs/ampere.yaml digits.nmtrace
 
     Exit codes: 0 done, 1 a check failed, 2 bad input. NO_COLOR turns colours off.
     """

@@ -61,6 +61,7 @@ SMALL_MACHINE: dict[str, Any] = {
         "precharge_ns": 14,
         "row_active_ns": 34,
         "turnaround_ns": 12,
+        "write_batch": 16,
         "refresh_interval_ns": 3900,
         "refresh_ns": 260,
     },

@@ -55,10 +55,10 @@ def test_every_value_knows_its_line() -> None:
         ("a:\n\t- b", "a.yaml:2: a tab is not allowed as indentation; indent with spaces"),
         ("a: 1\nb: 2\na: 3", "a.yaml:3: the key 'a' is given twice; first on line 1"),
         ("a:\n  b: 1\n  b: 1", "a.yaml:3: a: the key 'b' is given twice; first on line 2"),
-        ("a: !!int 3", "a.yaml:1: a: YAML tags are not accepted; remove tag:yaml.org,2002:int"),
+        ("a: !!int 3", "a.yaml:1: a: YAML tags are not accepted; remove 'tag:yaml.org,2002:int'"),
         (
             "a: !!python/object/apply:os.system [ls]",
-            "a.yaml:1: a: YAML tags are not accepted; remove tag:yaml.org,2002:python/object/apply:os.system",
+            "a.yaml:1: a: YAML tags are not accepted; remove 'tag:yaml.org,2002:python/object/apply:os.system'",
         ),
         ("!x k: 1", "a.yaml:1: a key must be plain text; put the key in quotes"),
         ("%YAML 1.1\n---\na: 2:4", "a.yaml:2: YAML directives are not accepted; remove the line that starts with %"),
@@ -66,7 +66,7 @@ def test_every_value_knows_its_line() -> None:
         ("4: 2", "a.yaml:1: a key must be plain text; put the key in quotes"),
         ("a:\n  true: 2", "a.yaml:2: a: a key must be plain text; put the key in quotes"),
         ("b: &x {a: 1}\nc:\n  <<: *x", "a.yaml:3: c: merge keys (<<) are not accepted; write the values out, or use `extends`"),
-        ("a: &a [*a]", "a.yaml:1: a.0: the alias *a stands for nothing written before it; write the value out"),
+        ("a: &a [*a]", "a.yaml:1: a.0: the alias 'a' stands for nothing written before it; write the value out"),
         ("a: .nan", "a.yaml:1: a: must be a finite number; .nan is not one"),
         ("a: [1, -.inf]", "a.yaml:1: a.1: must be a finite number; -.inf is not one"),
         ("a: 1e999", "a.yaml:1: a: must be a finite number; check the exponent"),
@@ -108,6 +108,20 @@ def test_a_few_anchors_are_copies_that_know_their_own_line() -> None:
 def test_an_alias_bomb_is_refused_by_what_it_would_expand_to() -> None:
     bomb = "k0: &a0 [" + "x," * 30 + "]\n" + "".join(f"k{i}: &a{i} [" + f"*a{i - 1}," * 30 + "]\n" for i in range(1, 9))
     assert f"holds more than {MAX_VALUES:,} values once aliases are expanded" in refusal(bomb)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "!" * 5000,
+        "{k: " + "x" * 5000 + ": 1}",
+        "b" * 900 + ": 1\n" + "b" * 900 + ": 2",
+        "a: *" + "z" * 5000,
+        "'k " + "y" * 900 + "': .nan",
+    ],
+)
+def test_a_sentence_stays_short_whatever_the_file_holds(text: str) -> None:
+    assert len(refusal(text)) < 400
 
 
 def test_numbers_too_long_to_be_numbers_are_refused() -> None:
