@@ -52,6 +52,8 @@ def best_mma(spec: GpuSpec, dtype: str, pattern: str) -> MmaSpec | None:
 
 def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
     """The `keep` most promising kernels, best first; InputError where the machine has no instruction for the type."""
+    if not problem.groups:
+        raise InputError("the convolution reads nothing but padding: no product is left to run", path=problem.label)
     pattern = "dense" if problem.pattern is None else str(problem.pattern)
     mma = best_mma(spec, problem.dtype, pattern)
     if mma is None:

@@ -6,8 +6,7 @@ n_j as the reduction and adds to the rows it keeps, `backward_weight` computes o
 
 Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
 Not modelled: activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
-packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps, and the residues of a strided
-backward_data as equal (the input pixels of one output pixel are one row of dX).
+packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps, in backward_data rounded up to whole channels.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from nmsim.mapping.lower import row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
+from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, residues
 from nmsim.rules import box
 from nmsim.units import element_bits
 from nmsim.workload.gemm import ConvGeometry, Gemm
@@ -96,72 +96,47 @@ def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[li
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     taps = conv.kernel_h * conv.kernel_w
     pixels_in, pixels_out = conv.batch * conv.height * conv.width, conv.batch * conv.out_height * conv.out_width
-    residues = conv.stride_h * conv.stride_w
     kept = int(plan.columns.sum())
     source = Tensor("X", pixels_in, row_bytes(conv.in_channels, bits))
     gradient = Tensor("dY", pixels_out, row_bytes(kept, bits))
     tensors: list[Tensor] = {
         "forward": [source, Tensor("D", pixels_out, row_bytes(kept, out_bits))],
-        "backward_data": [gradient, Tensor("D", pixels_out, row_bytes(conv.in_channels * residues, out_bits))],
+        "backward_data": [gradient, Tensor("D", pixels_in, row_bytes(conv.in_channels, out_bits))],
         "backward_weight": [gradient, source],
     }[gemm.phase]
-    groups = []
+    groups: list[Group] = []
     for index, (width, rows) in enumerate(tiles_of(plan)):
-        channels = max(1, -(-len(rows) // taps))
-        offset = index * plan.tile_width
+        channels, offset = -(-len(rows) // taps), index * plan.tile_width
+        under_taps = input_under_taps(conv, channels, bits)
         if gemm.phase == "forward":
             weight = Tensor(f"W{index}", width, row_bytes(len(rows), bits))
-            view_x = View("X", box.PIXELS_X, 0, bits, fields=_taps(conv, channels))
+            view_x = View("X", box.PIXELS_X, 0, bits, fields=under_taps)
             view_d = View("D", box.ROWS, 0, out_bits, fields={box.BYTE_OFFSET: row_bytes(offset, out_bits)})
-            group = Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d)
+            tensors.append(weight)
+            groups.append(Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d))
         elif gemm.phase == "backward_data":
-            taps_h, taps_w = -(-conv.kernel_h // conv.stride_h), -(-conv.kernel_w // conv.stride_w)
-            k, n = taps_h * taps_w * width, channels * residues
-            weight = Tensor(f"W{index}", n, row_bytes(k, bits))
-            view_dy = View("dY", box.PIXELS_X, 0, bits, fields=_turned(conv, width, taps_w, row_bytes(offset, bits)))
-            operands = (view_dy, View(weight.name, box.ROWS, 1, bits))
-            group = Group(pixels_out, n, k, operands, View("D", box.ROWS, 0, out_bits), accumulate=index > 0)
+            of_tile = _residue_products(gemm, conv, index, width, channels, row_bytes(offset, bits))
+            tensors += [weight for weight, _ in of_tile]
+            groups += [group for _, group in of_tile]
         else:
             weight = Tensor(f"D{index}", width, row_bytes(len(rows), out_bits))
             view_dy = View("dY", box.COLUMNS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
-            view_x = View("X", box.PIXELS_K, 1, bits, fields=_taps(conv, channels))
-            group = Group(width, len(rows), pixels_out, (view_dy, view_x), View(weight.name, box.ROWS, 0, out_bits))
-        tensors.append(weight)
-        groups.append(group)
+            view_x = View("X", box.PIXELS_K, 1, bits, fields=under_taps)
+            tensors.append(weight)
+            groups.append(Group(width, len(rows), pixels_out, (view_dy, view_x), View(weight.name, box.ROWS, 0, out_bits)))
     return tensors, groups
 
 
-def _turned(conv: ConvGeometry, width: int, taps_w: int, byte_offset: int) -> dict[int, int]:
-    """dY under the turned filter, on the grid of output pixels: what one residue of the stride reads."""
-    return {
-        box.CHANNELS: width,
-        box.TAPS_W: taps_w,
-        box.OUT_W: conv.out_width,
-        box.OUT_PIXELS: conv.out_height * conv.out_width,
-        box.IN_W: conv.out_width,
-        box.IN_PIXELS: conv.out_height * conv.out_width,
-        box.STRIDE_H: 1,
-        box.STRIDE_W: 1,
-        box.PAD_H: -(conv.pad_h // conv.stride_h),
-        box.PAD_W: -(conv.pad_w // conv.stride_w),
-        box.DILATION_H: -1,
-        box.DILATION_W: -1,
-        box.BYTE_OFFSET: byte_offset,
-    }
-
-
-def _taps(conv: ConvGeometry, channels: int) -> dict[int, int]:
-    return {
-        box.CHANNELS: channels,
-        box.TAPS_W: conv.kernel_w,
-        box.OUT_W: conv.out_width,
-        box.OUT_PIXELS: conv.out_height * conv.out_width,
-        box.IN_W: conv.width,
-        box.IN_PIXELS: conv.height * conv.width,
-        box.STRIDE_H: conv.stride_h,
-        box.STRIDE_W: conv.stride_w,
-        box.PAD_H: conv.pad_h,
-        box.PAD_W: conv.pad_w,
-        box.DILATION_H: conv.dilation_h,
-        box.DILATION_W: conv.dilation_w,
-    }
+def _residue_products(gemm: Gemm, conv: ConvGeometry, tile: int, width: int, channels: int, byte_offset: int) -> list[tuple[Tensor, Group]]:
+    """One tile's weight and product for each residue of the stride: `width` columns of dY under its taps, into `channels` of dX."""
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    found: list[tuple[Tensor, Group]] = []
+    for residue in residues(conv):
+        k = residue.taps_h * residue.taps_w * width
+        weight = Tensor(f"W{tile}.{len(found)}", channels, row_bytes(k, bits))
+        fields = gradient_under_taps(conv, residue, width, bits) | {box.BYTE_OFFSET: byte_offset}
+        operands = (View("dY", box.PIXELS_X, 0, bits, fields=fields), View(weight.name, box.ROWS, 1, bits))
+        view_d = View("D", box.PIXELS_X, 0, out_bits, fields=input_pixels(conv, residue, channels, out_bits))
+        pixels = conv.batch * residue.rows * residue.columns
+        found.append((weight, Group(pixels, channels, k, operands, view_d, accumulate=tile > 0)))
+    return found
