@@ -1,0 +1,93 @@
+"""Boxes, blocks and chunks of stored tensors: what an access touches is covered, once, and nothing is stored twice."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmsim.mapping.convolution import lower_convolution
+from nmsim.mapping.layout import Layout
+from nmsim.mapping.problem import Tensor, View
+from nmsim.rules import box
+from nmsim.workload.catalogue import conv_gemms
+from nmsim.workload.gemm import ConvGeometry
+
+BYTES = 2
+BLOCK_BYTES, INTERLEAVE_BYTES = 256, 64
+
+
+def reaching(residue: int, kernel: int, stride: int, pad: int, dilation: int) -> list[int]:
+    """The taps r for which some output row p has p * stride + r * dilation - pad = an input row of this residue."""
+    return [tap for tap in range(kernel) if (residue + pad - tap * dilation) % stride == 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_residues_write_each_input_pixel_once_and_miss_only_what_no_tap_reaches(
+    data: st.DataObject, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    conv = data.draw(convolutions)
+    problem = lower_convolution(conv_gemms("conv", conv, "fp16")[1], None)
+    written: list[int] = []
+    for group in problem.groups:
+        descriptor = [int(value) for value in Layout(problem.tensors, BLOCK_BYTES, INTERLEAVE_BYTES).view(group.output)]
+        for x in range(group.m):
+            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor, [0], x, x + 1, 0, group.n, 0)
+            assert (row_hi - row_lo, byte_lo, byte_hi) == (1, 0, BYTES * conv.in_channels // conv.groups)
+            written.append(row_lo)
+    assert len(written) == len(set(written))
+    for row in set(range(conv.batch * conv.height * conv.width)) - set(written):
+        h, w = divmod(row % (conv.height * conv.width), conv.width)
+        along_h = reaching(h % conv.stride_h, conv.kernel_h, conv.stride_h, conv.pad_h, conv.dilation_h)
+        along_w = reaching(w % conv.stride_w, conv.kernel_w, conv.stride_w, conv.pad_w, conv.dilation_w)
+        assert not along_h or not along_w
+
+
+def test_a_compressed_row_is_boxed_by_what_is_stored_of_it() -> None:
+    """2:4 of 12 elements of 2 bytes stores 6: elements 4 to 8 are its third and fourth."""
+    layout = Layout([Tensor("A", 8, 12)], BLOCK_BYTES, INTERLEAVE_BYTES)
+    descriptor = [int(v) for v in layout.view(View("A", box.ROWS, 0, 16, keep=(2, 4), fields={box.ROWS_PER_BATCH: 4}))]
+    assert box.operand_box(descriptor, [0], 1, 3, 4, 8, 0) == (1, 3, 4, 8)
+    assert box.operand_box(descriptor, [0], 1, 3, 8, 12, 1) == (5, 7, 8, 12)
+    assert box.operand_bytes(descriptor, 2, 4) == 2 * 2 * 2
+
+
+def test_a_gathered_box_spans_the_first_to_the_last_row_of_its_list() -> None:
+    rows = np.array([1, 4, 5, 9], dtype=np.int64)
+    layout = Layout([Tensor("X", 10, 64)], BLOCK_BYTES, INTERLEAVE_BYTES)
+    layout.view(View("X", box.GATHER_K, 0, 16, gather=np.array([7], dtype=np.int64)))
+    by_k = [int(v) for v in layout.view(View("X", box.GATHER_K, 0, 16, gather=rows))]
+    by_x = [int(v) for v in layout.view(View("X", box.GATHER_X, 1, 16, gather=rows))]
+    gather = layout.gather.tolist()
+    assert box.operand_box(by_k, gather, 2, 6, 1, 3, 0) == (4, 6, 4, 12)
+    assert box.operand_box(by_x, gather, 0, 4, 8, 16, 0) == (1, 10, 16, 32)
+    assert box.operand_bytes(by_x, 4, 8) == 4 * 8 * BYTES  # the holes travel nowhere
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=st.integers(1, 70), pitch=st.integers(1, 400))
+def test_the_chunks_of_all_blocks_are_the_bytes_of_the_tensor(rows: int, pitch: int) -> None:
+    descriptor = [int(v) for v in Layout([Tensor("T", rows, pitch)], BLOCK_BYTES, INTERLEAVE_BYTES).tensor("T")]
+    row_blocks = -(-rows >> descriptor[box.ROW_SHIFT])
+    stored = np.zeros(rows * pitch, dtype=np.int64)
+    for row_block in range(row_blocks):
+        for column_block in range(descriptor[box.BLOCK_COLUMNS]):
+            address, step, chunks, unit, size = box.block_chunks(descriptor, row_block, column_block, INTERLEAVE_BYTES.bit_length() - 1)
+            assert unit <= INTERLEAVE_BYTES
+            for chunk in range(chunks):
+                nbytes = min(unit, size - chunk * unit)
+                assert nbytes > 0
+                stored[address + chunk * step : address + chunk * step + nbytes] += 1
+    assert (stored == 1).all()
+
+
+def test_tensors_share_no_block_and_no_address() -> None:
+    tensors = [Tensor("A", 33, 100), Tensor("B", 7, 5000), Tensor("C", 1, 1)]
+    layout = Layout(tensors, BLOCK_BYTES, INTERLEAVE_BYTES)
+    addresses, blocks = 0, 0
+    for tensor in tensors:
+        descriptor = layout.tensor(tensor.name)
+        assert descriptor[box.ADDRESS] >= addresses
+        assert descriptor[box.FIRST_BLOCK] == blocks
+        addresses = int(descriptor[box.ADDRESS]) + tensor.rows * tensor.pitch_bytes
+        blocks += -(-tensor.rows >> int(descriptor[box.ROW_SHIFT])) * int(descriptor[box.BLOCK_COLUMNS])
+    assert layout.blocks == blocks
