@@ -1,0 +1,116 @@
+"""Which bytes of a stored tensor a tile touches, for the time-stepped chip. Imports nothing of nmsim.
+
+A descriptor is a mapping of names to integers; a box is (first row, last row + 1, first byte, last byte + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+Descriptor = Mapping[str, int]
+Box = tuple[int, int, int, int]
+ROWS, COLUMNS, PIXELS_X, PIXELS_K, GATHER_K, GATHER_X = range(6)
+
+
+def kept(t: Descriptor, elements: int) -> int:
+    """Elements stored of the first `elements` of a row: up to keep_n of each group of keep_m."""
+    return sum(1 for index in range(elements) if index % t["keep_m"] < t["keep_n"])
+
+
+def to_bytes(bits: int) -> int:
+    return -(-bits // 8)
+
+
+def bytes_of(t: Descriptor, x_length: int, k_length: int) -> int:
+    """Bytes of an operand tile that travel: each compressed row by itself, a dense tile as a whole."""
+    if t["keep_m"] > 1:
+        return x_length * to_bytes(kept(t, k_length) * t["bits"])
+    return to_bytes(x_length * k_length * t["bits"])
+
+
+def box_of(t: Descriptor, gather: list[int], x0: int, x1: int, k0: int, k1: int, batch: int) -> Box:
+    """Box that x in [x0, x1) and k in [k0, k1) touch in one element of the batch; never empty."""
+    rows, elements = _ranges(t, gather, (x0, x1), (k0, k1))
+    if t["kind"] == ROWS and t["keep_m"] > 1:
+        first, last = to_bytes(kept(t, k0) * t["bits"]), to_bytes(kept(t, k1) * t["bits"])
+    elif t["kind"] == ROWS:
+        first, last = to_bytes(k0 * t["bits"]), to_bytes(k1 * t["bits"])
+    else:
+        first, last = elements[0] * t["bits"] // 8, to_bytes(elements[1] * t["bits"])
+    row_shift = batch * t["rows_per_batch"] + t["row_offset"]
+    byte_shift = batch * t["bytes_per_batch"] + t["byte_offset"]
+    return rows[0] + row_shift, rows[1] + row_shift, first + byte_shift, max(last, first + 1) + byte_shift
+
+
+Range = tuple[int, int]
+
+
+def _ranges(t: Descriptor, gather: list[int], x: Range, k: Range) -> tuple[Range, Range]:
+    """Rows of the stored tensor, and elements along its rows."""
+    kind = t["kind"]
+    if kind in (PIXELS_X, PIXELS_K):
+        return _pixels(t, *((x, k) if kind == PIXELS_X else (k, x)))
+    if kind == COLUMNS:
+        return k, x
+    if kind == ROWS:
+        return x, k
+    by, along = (k, x) if kind == GATHER_K else (x, k)
+    chosen = gather[t["gather_start"] + by[0] : t["gather_start"] + by[1]]
+    return (chosen[0], chosen[-1] + 1), along
+
+
+def _pixels(t: Descriptor, pixels: Range, columns: Range) -> tuple[Range, Range]:
+    """Input pixels between what the first and last pixel read under the first and last tap; at least the nearest one."""
+    taps = {columns[0] // t["channels"], (columns[1] - 1) // t["channels"]}
+    corners = [_input_pixel(t, pixel, tap) for pixel, tap in product((pixels[0], pixels[1] - 1), sorted(taps))]
+    low, high = max(0, min(corners)), min(t["row_count"], max(corners) + 1)
+    if high <= low:
+        low = min(low, t["row_count"] - 1)
+        high = low + 1
+    if len(taps) > 1:
+        return (low, high), (0, t["channels"])
+    return (low, high), (columns[0] % t["channels"], (columns[1] - 1) % t["channels"] + 1)
+
+
+def _input_pixel(t: Descriptor, pixel: int, tap: int) -> int:
+    image, place = divmod(pixel, t["out_pixels"])
+    out_h, out_w = divmod(place, t["out_w"])
+    tap_h, tap_w = divmod(tap, t["taps_w"])
+    in_h = out_h * t["stride_h"] - t["pad_h"] + tap_h * t["dilation_h"]
+    in_w = out_w * t["stride_w"] - t["pad_w"] + tap_w * t["dilation_w"]
+    return image * t["in_pixels"] + in_h * t["in_w"] + in_w
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """An L2 block: its number, its place in the tensor, and where its pieces lie in memory."""
+
+    block: int
+    row: int
+    column: int
+    pieces: list[tuple[int, int]]
+
+
+def blocks_of(t: Descriptor, box: Box, nbytes: int, interleave_shift: int) -> Iterator[tuple[BlockPart, int]]:
+    """The blocks a box covers, row by row, each with its share of the bytes: even, the first ones a byte more."""
+    height, width = 2 ** t["row_shift"], 2 ** t["width_shift"]
+    rows = range(box[0] // height, (min(box[1], t["row_count"]) - 1) // height + 1)
+    columns = range(box[2] // width, min((box[3] - 1) // width, t["block_columns"] - 1) + 1)
+    count = len(rows) * len(columns)
+    for place, (row, column) in enumerate(product(rows, columns)):
+        share = nbytes // count + (place < nbytes % count)
+        yield BlockPart(t["first_block"] + row * t["block_columns"] + column, row, column, _pieces(t, row, column, interleave_shift)), share
+
+
+def _pieces(t: Descriptor, row: int, column: int, interleave_shift: int) -> list[tuple[int, int]]:
+    """(address, bytes): a piece a row where rows are wider than an interleave, else the rows end to end, cut into interleaves."""
+    interleave, pitch = 2**interleave_shift, t["pitch"]
+    first_row = row * 2 ** t["row_shift"]
+    rows = range(first_row, min(first_row + 2 ** t["row_shift"], t["row_count"]))
+    offset = column * 2 ** t["width_shift"]
+    if pitch > interleave:
+        return [(t["address"] + r * pitch + offset, min(2 ** t["width_shift"], pitch - offset)) for r in rows]
+    start, size = t["address"] + first_row * pitch, len(rows) * pitch
+    return [(start + done, min(interleave, size - done)) for done in range(0, size, interleave)]
