@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nmsim.hw.compiled_heap import NEVER
 from nmsim.hw.compiled_loop import chip_loop
 from nmsim.hw.compiled_state import (
     COUNT_ACCESSES,
@@ -95,7 +96,7 @@ class CompiledChip:
         totals = np.zeros(3, dtype=np.int64)
         tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
         slices = int(plan.ctas[:, SLICES].max(initial=1))
-        heap: Any = np.zeros((2, slots + 1), dtype=np.int64)
+        heap: Any = np.full((2, slots + 2), NEVER, dtype=np.int64)
         ticks = _compiled_loop()(
             timing.as_array(),
             loop,

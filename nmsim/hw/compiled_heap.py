@@ -1,9 +1,16 @@
-"""A binary heap of (tick, key) over two arrays, in the canonical order of events."""
+"""A binary heap of (tick, key) over two arrays, in the canonical order of events.
+
+Places past the last event hold NEVER, and the smaller child is picked by arithmetic: which of two children is earlier is a
+coin toss that a branch would lose half of the time.
+"""
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
 from nmsim.rules.jit import rule
+
+NEVER = (1 << 63) - 1
+"""Tick of an empty place."""
 
 
 @rule
@@ -26,18 +33,17 @@ def heap_push(ticks, keys, size, tick, key):
 def heap_replace_top(ticks, keys, size, tick, key):
     """Put (tick, key) in the place of the earliest event and restore the order."""
     place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
+    child = 1
+    while child < size:
+        first, second = ticks[child], ticks[child + 1]
+        child += int((second < first) | ((second == first) & (keys[child + 1] < keys[child])))
+        earliest = ticks[child]
+        if tick < earliest or (tick == earliest and key < keys[child]):
             break
-        other = child + 1
-        if other < size and (ticks[other] < ticks[child] or (ticks[other] == ticks[child] and keys[other] < keys[child])):
-            child = other
-        if tick < ticks[child] or (tick == ticks[child] and key < keys[child]):
-            break
-        ticks[place] = ticks[child]
+        ticks[place] = earliest
         keys[place] = keys[child]
         place = child
+        child = 2 * place + 1
     ticks[place] = tick
     keys[place] = key
 
@@ -46,6 +52,8 @@ def heap_replace_top(ticks, keys, size, tick, key):
 def heap_drop_top(ticks, keys, size):
     """Remove the earliest event; returns the new size."""
     size -= 1
+    tick, key = ticks[size], keys[size]
+    ticks[size] = NEVER
     if size > 0:
-        heap_replace_top(ticks, keys, size, ticks[size], keys[size])
+        heap_replace_top(ticks, keys, size, tick, key)
     return size

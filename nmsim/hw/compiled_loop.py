@@ -39,18 +39,18 @@ def _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm,
     k0 = rows[cta, K0] + k_tile * loop[LOOP_TILE_K]
     k1 = min(rows[cta, K1], k0 + loop[LOOP_TILE_K])
     slot, stage = ctas.slot[cta], k_tile & _RING_MASK
-    landed = -1
+    landed, critical = -1, (0, 0, 0, 0, 0, 0)
     for operand in range(operands.shape[1]):
         t = operands[group, operand]
         x0, x1, _, _ = side(t[DIMENSION], rows[cta, M0], rows[cta, M1], rows[cta, N0], rows[cta, N1])
         box = operand_box(t, gather, x0, x1, k0, k1, rows[cta, BATCH])
         nbytes = operand_bytes(t, x1 - x0, k1 - k0)
-        data = sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, scratch)
+        data, parts = sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
         if data > landed:
-            landed = data
-            for part in range(PARTS):
-                ctas.parts[slot, stage, part] = scratch[part]
+            landed, critical = data, parts
     ctas.landed[slot, stage] = landed
+    for part in range(PARTS):
+        ctas.parts[slot, stage, part] = critical[part]
 
 
 @rule
@@ -143,10 +143,10 @@ def _read_partial(timing, loop, tables, dram, l2, sms, totals, scratch, sm, cta,
     if rows[cta, SLICE] > 0:
         box = partial_box(rows[cta, TILE], loop[LOOP_TILE_M], loop[LOOP_TILE_N])
         nbytes = partial_bytes(rows[cta, M1] - rows[cta, M0], rows[cta, N1] - rows[cta, N0])
-        return sm_load(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes, scratch)
+        return sm_load(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)[0]
     if accumulate[rows[cta, GROUP]]:
         t, box, nbytes = _output(tables, rows, cta)
-        return sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, scratch)
+        return sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)[0]
     return -1
 
 

@@ -23,7 +23,6 @@ from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_chunks, bl
 from nmsim.rules.dram import after_refresh, drain_ticks, locate, open_column
 from nmsim.rules.jit import rule
 from nmsim.rules.server import serve
-from nmsim.rules.sharing import PARTS
 
 _PORT_RATE, _WRITE_RATE = TIMING_INDEX["port_rate"], TIMING_INDEX["write_port_rate"]
 _PARTITION_MASK, _L2_RATE = TIMING_INDEX["partition_mask"], TIMING_INDEX["l2_rate"]
@@ -148,17 +147,16 @@ def _install(timing, dram, l2, block, size, dirty, now):
 
 
 @rule
-def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, parts):
-    """`Sm.load`: the tick at which a box has landed; fills `parts` with its time by part."""
-    for part in range(PARTS):
-        parts[part] = 0
+def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
+    """`Sm.load`: (tick at which a box has landed, its time by part)."""
     if timing[_IDEAL]:
-        return now
+        return now, (0, 0, 0, 0, 0, 0)
     first_row, last_row, first_column, last_column = block_range(t, box)
     count = (last_row - first_row + 1) * (last_column - first_column + 1)
     share = nbytes // count
     larger = nbytes - share * count
     landed = now
+    l2_queue, l2_latency, dram_queue, dram_row, dram_bus = 0, 0, 0, 0, 0
     done = 0
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
@@ -190,21 +188,15 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes, parts):
                 _install(timing, dram, l2, block, size, 0, start + request)
             if data > landed:
                 landed = data
-                parts[0] = 0
-                parts[1] = start - now
-                parts[2] = data - start - queue - row - bus
-                parts[3] = queue
-                parts[4] = row
-                parts[5] = bus
+                l2_queue, l2_latency = start - now, data - start - queue - row - bus
+                dram_queue, dram_row, dram_bus = queue, row, bus
     l2.counts[COUNT_LOOKUPS] += done
     _, sms.port_free[sm], sms.port_remainder[sm] = serve(
         now + timing[_NEAR], sms.port_free[sm], sms.port_remainder[sm], nbytes, timing[_PORT_RATE]
     )
     totals[TOTAL_READ] += nbytes
-    if sms.port_free[sm] > landed:
-        parts[0] += sms.port_free[sm] - landed
-        landed = sms.port_free[sm]
-    return landed
+    arrived = max(landed, sms.port_free[sm])
+    return arrived, (arrived - landed, l2_queue, l2_latency, dram_queue, dram_row, dram_bus)
 
 
 @rule
