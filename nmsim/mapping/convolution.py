@@ -6,6 +6,7 @@ in one launch, each over the taps that reach its input pixels. Weights of `backw
 
 A compressed weight keeps N of M channels inside each tap: where M does not divide the channels, each tap's last group is
 padded, so that a sparse k is R*S*ceil(C/M)*N. The activations of such a product are taken as stored with as many channels.
+The pixels that a pointwise convolution's stride skips are no part of the tensor that it reads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 
 from nmsim.mapping.lower import compressed, row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
-from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, padded_channels, residues
+from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, padded_channels, pixels_read, residues
 from nmsim.rules import box
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
@@ -31,7 +32,8 @@ def lower_convolution(gemm: Gemm, native: NMPattern | None) -> Problem:
     return _backward_weight(gemm, gemm.conv, native)
 
 
-def _forward(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> Problem:
+def _forward(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None) -> Problem:
+    conv = pixels_read(whole)
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     channels = padded_channels(conv.in_channels // conv.groups, native)
     tensor_x = Tensor("X", conv.batch * conv.height * conv.width, row_bytes(channels * conv.groups, bits))
@@ -62,7 +64,8 @@ def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> 
     return Problem(gemm.id, gemm.dtype, native, tuple(tensors), tuple(groups), gemm.l, gemm.macs, _residue_note(conv, groups))
 
 
-def _backward_weight(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> Problem:
+def _backward_weight(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None) -> Problem:
+    conv = pixels_read(whole)
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     tensor_x = Tensor("X", conv.batch * conv.height * conv.width, row_bytes(conv.in_channels, bits))
     tensor_d = Tensor("D", conv.out_channels, row_bytes(gemm.n, out_bits))

@@ -6,6 +6,7 @@ class are reached by the same taps, so that each class is a convolution of strid
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd
 from typing import NamedTuple
 
@@ -36,6 +37,17 @@ class Residue(NamedTuple):
 def padded_channels(channels: int, native: NMPattern | None) -> int:
     """Channels of one tap in a product whose weight is compressed: no group of M straddles two taps, so each tap's tail is padded."""
     return channels if native is None else -(-channels // native.m) * native.m
+
+
+def pixels_read(conv: ConvGeometry) -> ConvGeometry:
+    """The convolution over the pixels it reads: a pointwise one with a stride is one of stride 1 over those it does not skip.
+
+    A filter with several taps reads (nearly) every pixel through one of them, and stays as it is.
+    """
+    pointwise = conv.kernel_h == conv.kernel_w == 1 and conv.pad_h == conv.pad_w == 0
+    if not pointwise or conv.stride_h * conv.stride_w == 1:
+        return conv
+    return replace(conv, height=conv.out_height, width=conv.out_width, stride_h=1, stride_w=1)
 
 
 def input_under_taps(conv: ConvGeometry, channels: int, bits: int) -> dict[int, int]:
