@@ -39,6 +39,14 @@ def test_an_overridden_value_does_not_keep_the_source_of_the_old_one(child: Call
     assert findings[0].file.endswith("child.yaml")
 
 
+def test_a_source_that_named_the_old_value_goes_with_it(write_machine: Write, small_machine: dict[str, Any]) -> None:
+    small_machine["clock"]["sources"] = dict.fromkeys(("boost_mhz", "min_mhz", "step_mhz"), "datasheet: of the old card")
+    write_machine(small_machine, "base.yaml")
+    path = write_machine("extends: base.yaml\nclock: {boost_mhz: 1200}\n", "child.yaml")
+    assert [finding.path for finding in check_arch(path)] == ["clock.boost_mhz"]
+    assert set(load_arch(path).clock.sources) == {"min_mhz", "step_mhz"}
+
+
 def test_a_child_brings_the_source_of_what_it_changes(child: Callable[[str], Path]) -> None:
     path = child("clock: {boost_mhz: 1200, sources: {'*': 'assumption: faster'}}\n")
     assert check_arch(path) == []

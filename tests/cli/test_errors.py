@@ -77,9 +77,18 @@ def test_the_environment_variable_may_also_say_no(value: str, wanted: bool, monk
     assert debug_from_environment() is wanted
 
 
-def test_a_reader_that_goes_away_is_no_error(ampere: Path) -> None:
+WRITE_LITTLE = "import sys; from nmsim.cli.errors import guarded; sys.exit(guarded(lambda: print('x'), lambda: False))"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["-m", "nmsim", "arch", "show", "arch_configs/ampere.yaml"], ["-c", WRITE_LITTLE]])
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: str, ampere: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "nmsim", "arch", "show", str(ampere)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ampere.parents[1]
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ampere.parents[1],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
