@@ -1,0 +1,55 @@
+"""A CTA tile falls apart into warps, MMAs and loads that add up to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from nmsim.rules.fragments import WARP_LOAD_BYTES, fragments_of
+from nmsim.sparsity.pattern import NMPattern
+
+
+@dataclass(frozen=True)
+class Key:
+    dtype: str
+    cta_tile: tuple[int, int, int]
+    warp_tile: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mma:
+    shape: tuple[int, int, int]
+    nm: NMPattern | None = None
+
+
+def test_a_dense_fp16_tile_by_hand() -> None:
+    """128 x 128 x 32 in warps of 64 x 64: 4 warps, 2 k-steps of 4 x 8 MMAs; A and B give 64 x 16 x 2 bytes = 4 loads each."""
+    fragments = fragments_of(Key("fp16", (128, 128, 32), (64, 64)), Mma((16, 8, 16)))
+    assert (fragments.warps, fragments.k_steps, fragments.mmas_per_step, fragments.mmas_per_k_tile) == (4, 2, 32, 64)
+    assert fragments.loads == (512,) * 8
+    assert fragments.codes_per_mma == 0
+    assert fragments.register_bytes_per_mma == 16 * 16 * 2 + 16 * 8 * 2 + 16 * 8 * 4
+
+
+def test_a_two_of_four_tile_reads_half_of_a_and_two_bits_for_each_kept_element() -> None:
+    fragments = fragments_of(Key("fp16", (128, 128, 64), (64, 64)), Mma((16, 8, 32), NMPattern(2, 4)))
+    assert fragments.mmas_per_k_tile == 64
+    assert sum(fragments.loads) == 64 * 16 * 2 + 64 * 32 * 2 + 64 * 16 * 2 // 8
+    assert fragments.codes_per_mma == 16 * 16
+
+
+@pytest.mark.parametrize("pattern", [None, NMPattern(2, 4), NMPattern(1, 4), NMPattern(2, 8), NMPattern(1, 16)])
+@pytest.mark.parametrize("dtype", ["fp16", "int8", "tf32"])
+def test_macs_of_all_warps_are_those_of_the_tile_and_loads_are_cut_at_an_ldmatrix(pattern: NMPattern | None, dtype: str) -> None:
+    key, mma = Key(dtype, (128, 64, 128), (64, 32)), Mma((16, 8, 32), pattern)
+    fragments = fragments_of(key, mma)
+    m, n, k = mma.shape
+    assert fragments.warps * fragments.mmas_per_k_tile * m * n * k == 128 * 64 * 128
+    assert all(0 < nbytes <= WARP_LOAD_BYTES for nbytes in fragments.loads)
+    assert sum(nbytes < WARP_LOAD_BYTES for nbytes in fragments.loads) <= 3  # one short load of A, B and E at most
+
+
+def test_an_edge_warp_and_an_edge_mma_are_whole_ones() -> None:
+    fragments = fragments_of(Key("fp16", (100, 60, 40), (64, 32)), Mma((16, 8, 16)))
+    assert (fragments.warps, fragments.k_steps, fragments.mmas_per_step) == (4, 3, 16)
