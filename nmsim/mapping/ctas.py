@@ -1,4 +1,4 @@
-"""The CTAs of a launch in the order the hardware starts them: groups, slices of K, batch, then a swizzled raster."""
+"""The CTAs of a launch in the order the hardware starts them: slices of K, then batch, then one swizzled raster over all groups."""
 
 from __future__ import annotations
 
@@ -38,30 +38,33 @@ def cta_table(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], s
     total = count_ctas(groups, batch, tile, split_k)
     if total > MAX_CTAS:
         raise InputError(f"the GEMM needs {total:,} CTAs, more than {MAX_CTAS:,}", fix="use smaller dimensions")
-    table = np.empty((total, CTA_FIELDS), dtype=np.int64)
-    filled = first_tile = 0
-    slices = []
-    for index, group in enumerate(groups):
-        tiles_m, tiles_n = -(-group.m // tile[0]), -(-group.n // tile[1])
-        m, n = raster(tiles_m, tiles_n, width)
-        per_batch = tiles_m * tiles_n
-        rows = np.empty((per_batch * batch, CTA_FIELDS), dtype=np.int64)
-        rows[:, GROUP] = index
-        rows[:, M0] = np.tile(m * tile[0], batch)
-        rows[:, M1] = np.minimum(rows[:, M0] + tile[0], group.m)
-        rows[:, N0] = np.tile(n * tile[1], batch)
-        rows[:, N1] = np.minimum(rows[:, N0] + tile[1], group.n)
-        rows[:, BATCH] = np.repeat(np.arange(batch, dtype=np.int64), per_batch)
-        rows[:, TILE] = first_tile + np.arange(len(rows))
-        first_tile += len(rows)
-        slices.append((group.k, rows))
+    one = _first_slice(groups, batch, tile, width)
+    table = np.tile(one, (split_k, 1))
+    k_of_group = np.array([group.k for group in groups], dtype=np.int64)[one[:, GROUP]]
+    k_tiles = -(-k_of_group // tile[2])
     for slice_ in range(split_k):
-        for k, rows in slices:
-            k_tiles = -(-k // tile[2])
-            part = table[filled : filled + len(rows)]
-            part[:] = rows
-            part[:, K0] = k_tiles * slice_ // split_k * tile[2]
-            part[:, K1] = min(k, k_tiles * (slice_ + 1) // split_k * tile[2])
-            part[:, SLICE], part[:, SLICES] = slice_, split_k
-            filled += len(rows)
+        part = table[slice_ * len(one) : (slice_ + 1) * len(one)]
+        part[:, K0] = k_tiles * slice_ // split_k * tile[2]
+        part[:, K1] = np.minimum(k_of_group, k_tiles * (slice_ + 1) // split_k * tile[2])
+        part[:, SLICE], part[:, SLICES] = slice_, split_k
     return table
+
+
+def _first_slice(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], width: int) -> NDArray[np.int64]:
+    """CTAs of one slice. The groups' tile columns stand side by side in one raster, so that groups which read the same operand
+    (gathered tiles, residues of a stride) do so at the same time; where a group is shorter than the tallest, places stay empty."""
+    columns = np.array([(index, column) for index, group in enumerate(groups) for column in range(-(-group.n // tile[1]))], dtype=np.int64)
+    sides = np.array([(group.m, group.n) for group in groups], dtype=np.int64)
+    m, column = raster(-(-int(sides[:, 0].max()) // tile[0]), len(columns), width)
+    group, n = columns[column, 0], columns[column, 1]
+    there = m * tile[0] < sides[group, 0]
+    m, n, group = m[there], n[there], group[there]
+    rows = np.zeros((len(m), CTA_FIELDS), dtype=np.int64)
+    rows[:, GROUP] = group
+    rows[:, M0], rows[:, N0] = m * tile[0], n * tile[1]
+    rows[:, M1] = np.minimum(rows[:, M0] + tile[0], sides[group, 0])
+    rows[:, N1] = np.minimum(rows[:, N0] + tile[1], sides[group, 1])
+    all_rows: NDArray[np.int64] = np.tile(rows, (batch, 1))
+    all_rows[:, BATCH] = np.repeat(np.arange(batch, dtype=np.int64), len(rows))
+    all_rows[:, TILE] = np.arange(len(all_rows))
+    return all_rows

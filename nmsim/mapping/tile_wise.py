@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nmsim.mapping.lower import row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
-from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, residues
+from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, pixels_read, residues
 from nmsim.rules import box
 from nmsim.units import element_bits
 from nmsim.workload.gemm import ConvGeometry, Gemm
@@ -92,7 +92,8 @@ def _backward_weight(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list
     return tensors, groups
 
 
-def _convolution(gemm: Gemm, conv: ConvGeometry, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
+    conv = whole if gemm.phase == "backward_data" else pixels_read(whole)
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     taps = conv.kernel_h * conv.kernel_w
     pixels_in, pixels_out = conv.batch * conv.height * conv.width, conv.batch * conv.out_height * conv.out_width

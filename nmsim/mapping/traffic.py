@@ -20,12 +20,11 @@ def planned_read_bytes(plan: KernelPlan) -> int:
         mine = ctas[:, GROUP] == group
         for descriptor in plan.operands[group]:
             length = _side(ctas[mine], int(descriptor[DIMENSION]))
-            for x in np.unique(length):
+            for x in np.flatnonzero(np.bincount(length)):
                 chosen = length == x
-                whole = operand_bytes(descriptor, int(x), k_tile) * int(full[mine][chosen].sum())
-                lengths, counts = np.unique(tail[mine][chosen], return_counts=True)
-                part = sum(operand_bytes(descriptor, int(x), int(k)) * int(count) for k, count in zip(lengths, counts, strict=True) if k)
-                total += whole + part
+                total += operand_bytes(descriptor, int(x), k_tile) * int(full[mine][chosen].sum())
+                tails = np.bincount(tail[mine][chosen])
+                total += sum(operand_bytes(descriptor, int(x), int(k)) * int(tails[k]) for k in np.flatnonzero(tails) if k)
     partial = ctas[:, SLICE] > 0
     total += int(_partial_bytes(ctas[partial]).sum())
     adding = (plan.accumulate[ctas[:, GROUP]] > 0) & ~partial
