@@ -25,7 +25,9 @@ def gemm(
     out_dtype: Annotated[str, typer.Option(help="Element type of the result.")] = "fp16",
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="N kept of M consecutive elements along k; dense without it.")] = None,
     sparse_operand: Annotated[str, typer.Option(help="The compressed operand: a or b (the weight).")] = "b",
-    l2: Annotated[str, typer.Option("--l2", help="What the L2 holds at the start: cold, or warm (as one run of this GEMM leaves it).")] = "cold",
+    l2: Annotated[
+        str, typer.Option("--l2", help="What the L2 holds at the start: cold, or warm (as one run of this GEMM leaves it).")
+    ] = "cold",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,

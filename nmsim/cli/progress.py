@@ -13,7 +13,13 @@ def simulation_progress() -> Iterator[Callable[[int, int, str], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("simulating"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("simulating", total=None, what="")
 
@@ -25,16 +31,16 @@ def simulation_progress() -> Iterator[Callable[[int, int, str], None]]:
 
 def announce_engine(engine: str | None) -> None:
     """Say in one line on standard error what will take time, or run slower than it could."""
-    import sys
+    import typer
 
     from nmsim.rules.jit import NUMBA
 
     if engine == "simpy":
         return
     if not NUMBA:
-        print("numba is not installed: the simpy engine serves, with the same answers, slower", file=sys.stderr)
+        typer.echo("numba is not installed: the simpy engine serves, with the same answers, slower", err=True)
         return
     from nmsim.hw.chip_compiled import compiled_is_cached
 
     if not compiled_is_cached():
-        print("compiling the engine (once, about ten seconds) ...", file=sys.stderr)
+        typer.echo("compiling the engine (once, about ten seconds) ...", err=True)

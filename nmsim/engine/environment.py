@@ -25,7 +25,7 @@ class KeyedEnvironment(simpy.Environment):
         event = Event(self)
         event._ok = True
         event._value = None
-        heappush(self._queue, (tick, key + _FIRST_KEY, next(self._eid), event))  # type: ignore[arg-type]
+        heappush(self._queue, (tick, key + _FIRST_KEY, next(self._eid), event))  # type: ignore[misc]  # simpy types its priorities too narrowly
         return event
 
     @property

@@ -86,10 +86,15 @@ class CompiledChip:
         """Run every CTA to its end, the L2 as the last run left it (empty at first)."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
         slots = plan.occupancy * timing.sms
-        loop = np.array(
-            [plan.mainloop.stages, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64
+        loop = np.array([plan.mainloop.stages, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64)
+        tables = (
+            np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
+            plan.operands,
+            plan.outputs,
+            plan.workspace,
+            plan.gather,
+            plan.accumulate,
         )
-        tables = (np.column_stack((plan.ctas, plan.k_tiles_per_cta)), plan.operands, plan.outputs, plan.workspace, plan.gather, plan.accumulate)
         dram = new_dram(timing)
         l2 = self._l2 = rewound(self._l2)
         sms = new_sms(timing, len(mainloop.period))

@@ -60,9 +60,7 @@ def dram_access(timing, dram, arrival, address, nbytes, is_write):
         if turn:
             dram.pending_writes[channel] = 0
             slot += turn
-    slot, dram.refresh_window[channel] = after_refresh(
-        slot, dram.refresh_window[channel], timing[_REFRESH_INTERVAL], timing[_REFRESH]
-    )
+    slot, dram.refresh_window[channel] = after_refresh(slot, dram.refresh_window[channel], timing[_REFRESH_INTERVAL], timing[_REFRESH])
     start, end, dram.bus_remainder[channel] = serve(slot, slot, dram.bus_remainder[channel], nbytes, timing[_BUS_RATE])
     dram.bus_free[channel] = end
     burst = end - start
@@ -164,9 +162,7 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
             partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
             part_bytes = share + 1 if done < larger else share
             done += 1
-            start, end, l2.remainder[partition] = serve(
-                now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE]
-            )
+            start, end, l2.remainder[partition] = serve(now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE])
             l2.free[partition] = end
             latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
             request = latency // 2
@@ -204,9 +200,7 @@ def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
     """`Sm.store`: the tick at which a box has left the SM."""
     if timing[_IDEAL]:
         return now
-    _, sms.write_free[sm], sms.write_remainder[sm] = serve(
-        now, sms.write_free[sm], sms.write_remainder[sm], nbytes, timing[_WRITE_RATE]
-    )
+    _, sms.write_free[sm], sms.write_remainder[sm] = serve(now, sms.write_free[sm], sms.write_remainder[sm], nbytes, timing[_WRITE_RATE])
     totals[TOTAL_WRITTEN] += nbytes
     last_end = sms.write_free[sm]
     first_row, last_row, first_column, last_column = block_range(t, box)
@@ -220,9 +214,7 @@ def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
             partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
             part_bytes = share + 1 if done < larger else share
             done += 1
-            start, end, l2.remainder[partition] = serve(
-                now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE]
-            )
+            start, end, l2.remainder[partition] = serve(now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE])
             l2.free[partition] = end
             last_end = max(last_end, end)
             if l2.older[block] >= 0:

@@ -78,9 +78,7 @@ class L2:
         timing = self._t
         block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
         partition = (row_block + column_block + t[TENSOR]) & timing.partition_mask
-        start, end, self._remainder[partition] = serve(
-            now, self._free[partition], self._remainder[partition], nbytes, timing.l2_rate
-        )
+        start, end, self._remainder[partition] = serve(now, self._free[partition], self._remainder[partition], nbytes, timing.l2_rate)
         self._free[partition] = end
         self.lookups += 1
         latency = timing.l2_near if partition == sm & timing.partition_mask else timing.l2_far

@@ -21,7 +21,7 @@ class SharedMemoryPort:
 
     def read(self, now: int, nbytes: int, passes: int) -> tuple[int, int]:
         """Load `nbytes` at `passes` passes each. Returns (cycle the data are in registers, cycles spent queueing)."""
-        start, self._free, self._remainder = serve(now, self._free, self._remainder, nbytes * passes, self._rate)
+        _, self._free, self._remainder = serve(now, self._free, self._remainder, nbytes * passes, self._rate)
         self.bytes += nbytes
         return self._free + self._latency, self._free - now
 

@@ -25,8 +25,8 @@ from nmsim.hw.shared_memory import SharedMemoryPort
 from nmsim.hw.tensor_core import TensorCore
 from nmsim.mapping.plan import MainloopKey
 from nmsim.rules.banks import ldmatrix_passes
+from nmsim.rules.fragments import fragments_of
 from nmsim.rules.stalls import STALL_NAMES
-from nmsim.rules.fragments import Fragments, fragments_of
 from nmsim.units import element_bits
 
 WARM_UP_K_TILES = 4
@@ -70,9 +70,7 @@ class SmMainloop:
         self._issue_free = [0] * spec.sm.schedulers
         self._k_tiles = WARM_UP_K_TILES + MEASURED_K_TILES
         warps = self._fragments.warps
-        self.ctas = [
-            _Cta(warps, 0, self._env.event(), [0] * self._k_tiles, [warps] * self._k_tiles) for _ in range(residents)
-        ]
+        self.ctas = [_Cta(warps, 0, self._env.event(), [0] * self._k_tiles, [warps] * self._k_tiles) for _ in range(residents)]
         self.last_result = 0
         self._window: list[tuple[int, list[list[int]]]] = []
 
@@ -96,7 +94,7 @@ class SmMainloop:
         for k_tile in range(self._k_tiles):
             yield from self._barrier(cta)
             self.port.write(env.tick, self._key.copy_bytes // cta.warps)
-            for step in range(steps):
+            for _ in range(steps):
                 following = self._load_fragments(slot)
                 for mma in range(mmas):
                     yield env.until(self._issue(slot), slot)
@@ -170,9 +168,7 @@ def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> Mainlo
 def find_mma(spec: GpuSpec, key: MainloopKey) -> MmaSpec:
     """The instruction a mainloop was planned for."""
     return next(
-        mma
-        for mma in spec.tensor_core.mma
-        if mma.dtype == key.dtype and mma.pattern == key.pattern and tuple(mma.shape) == key.mma_shape
+        mma for mma in spec.tensor_core.mma if mma.dtype == key.dtype and mma.pattern == key.pattern and tuple(mma.shape) == key.mma_shape
     )
 
 

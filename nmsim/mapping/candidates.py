@@ -136,9 +136,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     )
 
 
-def _estimate(
-    spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Fragments, mma: MmaSpec, split_k: int, resident: int
-) -> float:
+def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Fragments, mma: MmaSpec, split_k: int, resident: int) -> float:
     """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
     tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.boost_mhz
     tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
@@ -147,9 +145,12 @@ def _estimate(
     load = key.copy_bytes / spec.noc.sm_port_bytes_per_cycle
     period = max(tensor, port, load) + 60 / resident
     ctas = count_ctas(problem.groups, problem.batch, tile, split_k)
-    k_tiles = sum(
-        -(-g.m // tile[0]) * -(-g.n // tile[1]) * -(-g.k // tile[2]) for g in problem.groups
-    ) * problem.batch / (ctas / split_k) / split_k
+    k_tiles = (
+        sum(-(-g.m // tile[0]) * -(-g.n // tile[1]) * -(-g.k // tile[2]) for g in problem.groups)
+        * problem.batch
+        / (ctas / split_k)
+        / split_k
+    )
     per_sm = -(-ctas // sms)
     write = tile[0] * tile[1] * problem.groups[0].output.bits / 8 / spec.noc.sm_write_bytes_per_cycle
     partial = tile[0] * tile[1] * PARTIAL_BYTES / spec.noc.sm_write_bytes_per_cycle

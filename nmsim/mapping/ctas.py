@@ -34,7 +34,8 @@ def count_ctas(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], 
 
 def cta_table(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], split_k: int, width: int) -> NDArray[np.int64]:
     """[CTAs, CTA_FIELDS]. Slices of K are whole k-tiles; all first slices start before any second one, so that the serial
-    reduction (slice s waits for s - 1) cannot deadlock."""
+    reduction (slice s waits for s - 1) cannot deadlock.
+    """
     total = count_ctas(groups, batch, tile, split_k)
     if total > MAX_CTAS:
         raise InputError(f"the GEMM needs {total:,} CTAs, more than {MAX_CTAS:,}", fix="use smaller dimensions")
@@ -52,7 +53,8 @@ def cta_table(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], s
 
 def _first_slice(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], width: int) -> NDArray[np.int64]:
     """CTAs of one slice. The groups' tile columns stand side by side in one raster, so that groups which read the same operand
-    (gathered tiles, residues of a stride) do so at the same time; where a group is shorter than the tallest, places stay empty."""
+    (gathered tiles, residues of a stride) do so at the same time; where a group is shorter than the tallest, places stay empty.
+    """
     columns = np.array([(index, column) for index, group in enumerate(groups) for column in range(-(-group.n // tile[1]))], dtype=np.int64)
     sides = np.array([(group.m, group.n) for group in groups], dtype=np.int64)
     m, column = raster(-(-int(sides[:, 0].max()) // tile[0]), len(columns), width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from nmsim.mapping.layout import Layout
-from nmsim.mapping.plan import CTA_FIELDS, K0, K1, M0, M1, N0, N1, SLICES, TILE, KernelPlan, MainloopKey
+from nmsim.mapping.plan import CTA_FIELDS, K0, K1, M0, M1, N1, SLICES, TILE, KernelPlan, MainloopKey
 from nmsim.mapping.problem import Tensor, View
 from nmsim.rules import box
 

@@ -17,7 +17,8 @@ ITERATIONS = 256
 @dataclass(frozen=True)
 class MmaTiming:
     """`latency_cycles`: issue to the earliest dependent issue at one warp, ILP 1. `iteration_cycles`: one pass of the loop at
-    these warps and ILP. `throughput_fma_per_cycle_per_sm` counts dense-equivalent FMA."""
+    these warps and ILP. `throughput_fma_per_cycle_per_sm` counts dense-equivalent FMA.
+    """
 
     latency_cycles: float
     iteration_cycles: float
@@ -45,7 +46,9 @@ def _iteration(spec: GpuSpec, mma: MmaSpec, warps: int, ilp: int) -> float:
     register_cycles = (operand_bits / 8 + m * n * 4) / spec.tensor_core.register_read_bytes_per_cycle
     decoder = spec.tensor_core.decoder
     cores = [
-        TensorCore(mma.issue_interval_cycles, mma.latency_cycles, register_cycles, Decoder(codes, decoder.codes_per_cycle, decoder.latency_cycles))
+        TensorCore(
+            mma.issue_interval_cycles, mma.latency_cycles, register_cycles, Decoder(codes, decoder.codes_per_cycle, decoder.latency_cycles)
+        )
         for _ in range(spec.tensor_core.per_sm)
     ]
     chains = [[0] * ilp for _ in range(warps)]

@@ -64,7 +64,9 @@ def trace_key(trace: Trace) -> str:
             "passes": [asdict(one) for one in trace.passes],
             "masks": {key: record.digest for key, record in trace.masks.items()},
             "tile_wise": {
-                density: {module: [plan.tile_width, plan.columns.tobytes().hex(), plan.rows.tobytes().hex()] for module, plan in plans.items()}
+                density: {
+                    module: [plan.tile_width, plan.columns.tobytes().hex(), plan.rows.tobytes().hex()] for module, plan in plans.items()
+                }
                 for density, plans in trace.tile_wise.items()
                 if density == tile_wise_density(trace)
             },
@@ -95,14 +97,18 @@ def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal
     time_us = total["traced"].time_us
     launch_us = sum(row.launch_us for row in traced)
     if launch_us > LAUNCH_BOUND_SHARE * time_us:
-        notes.append(f"launch-bound: launches are {launch_us / time_us:.0%} of the traced step; a larger --batch shows the kernels themselves")
+        notes.append(
+            f"launch-bound: launches are {launch_us / time_us:.0%} of the traced step; a larger --batch shows the kernels themselves"
+        )
     dense = total.get("dense")
     if dense is not None and any(row.ran_sparse for row in traced) and time_us > dense.time_us:
         busy_us = sum(row.busy_cycles / row.clock_mhz for row in traced)
         bound = max(traced, key=lambda row: row.time_us).bound
         notes.append(why_slower("the traced recipe", time_us, dense.time_us, busy_us, launch_us, bound))
     clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
-    capped = [f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < max(clocks.values()) or len(set(clocks.values())) > 1]
+    capped = [
+        f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < max(clocks.values()) or len(set(clocks.values())) > 1
+    ]
     if capped:
         notes.append(f"the board's power limit lowers the clock: {', '.join(capped)}")
     assumed = sorted({row.module for row in traced if "assumed" in row.reason and row.ran_sparse})
