@@ -1,0 +1,118 @@
+"""One or two CTAs on a machine with round numbers: the ticks of both wirings are those counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nmsim.hw.chip_compiled import run_compiled
+from nmsim.hw.chip_events import run_events
+from nmsim.hw.mainloop import MainloopTicks
+from nmsim.hw.outcome import ChipOutcome
+from nmsim.hw.timing import ChipTiming
+from nmsim.rules.stalls import Stall
+from nmsim.units import rate_of
+from tests.hw.chip_cases import Kernel, Linear, kernel_plan
+from tests.hw.machines import TICK_PER_BYTE, machine
+
+LAUNCH, NEAR, PERIOD, FILL, DRAIN = 10_000_000, 1_000_000, 100_000, 10_000, 1_000
+A = B = D = 16 * 16 * 2
+"""Bytes of an FP16 tile of 16 x 16: of A and of B a k-tile, and of the output."""
+PARTIAL = 16 * 16 * 4
+
+Run = Callable[..., ChipOutcome]
+both_engines = pytest.mark.parametrize("run", [run_events, run_compiled])
+
+
+def launch(
+    run: Run, timing: ChipTiming, m: int, n: int, k: int, *, stages: int = 2, split_k: int = 1, period: tuple[int, ...] = (PERIOD,)
+) -> ChipOutcome:
+    """A dense GEMM in tiles of 16 x 16 x 16, its operands in the L2 before it starts."""
+    ticks = tuple(rate_of(ticks) for ticks in period)
+    kernel = Kernel((16, 16, 16), stages, split_k, 1, 1024, ticks, FILL, DRAIN)
+    plan = kernel_plan(Linear(0, m, k, n).problem(), kernel, 1 << timing.interleave_shift)
+    return run(timing, plan, MainloopTicks(ticks, FILL, DRAIN), warm=True)
+
+
+def stalls(outcome: ChipOutcome, sm: int = 0) -> dict[str, int]:
+    return {reason.name: int(outcome.stalls[sm, reason]) for reason in Stall if outcome.stalls[sm, reason]}
+
+
+@both_engines
+def test_a_cta_of_one_k_tile_is_launch_load_fill_mma_drain_and_store(run: Run) -> None:
+    timing = machine(cta_launch=LAUNCH, l2_near=NEAR, l2_far=NEAR, port_rate=TICK_PER_BYTE, write_port_rate=TICK_PER_BYTE)
+    outcome = launch(run, timing, 16, 16, 16)
+    assert outcome.ticks == LAUNCH + NEAR + A + B + FILL + PERIOD + DRAIN + D
+    assert stalls(outcome) == {"CTA_LAUNCH": LAUNCH, "L2_LATENCY": NEAR, "NOC_QUEUE": A + B, "FILL_DRAIN": FILL + DRAIN, "EPILOGUE": D}
+    assert outcome.reserved_ticks.tolist() == [[PERIOD]]
+
+
+@both_engines
+@pytest.mark.parametrize(("latency", "wait"), [(PERIOD - 1, 0), (PERIOD, 0), (PERIOD + 1, 1)])
+def test_with_two_stages_a_k_tile_hides_a_load_as_long_as_itself_and_not_a_tick_more(run: Run, latency: int, wait: int) -> None:
+    """One load is asked for as the k-tile before starts, so each of the three later k-tiles waits for what sticks out."""
+    outcome = launch(run, machine(l2_near=latency, l2_far=latency), 16, 16, 64)
+    assert outcome.ticks == latency + FILL + PERIOD + 3 * (PERIOD + wait) + DRAIN
+    assert stalls(outcome).get("L2_LATENCY", 0) == latency + 3 * wait
+
+
+@both_engines
+@pytest.mark.parametrize("stages", [2, 3, 4, 5])
+def test_more_stages_hide_more_k_tiles_of_latency(run: Run, stages: int) -> None:
+    """With stages - 1 loads in flight, `stages - 1` k-tiles pass a latency of four periods; the first ones come together."""
+    latency, k_tiles = 4 * PERIOD, 8
+    outcome = launch(run, machine(l2_near=latency, l2_far=latency), 16, 16, 16 * k_tiles, stages=stages)
+    landed, start = [latency] * (stages - 1), []
+    for k_tile in range(k_tiles):
+        free = start[-1] + PERIOD if start else latency + FILL
+        start.append(max(free, landed[k_tile]))
+        landed.append(start[-1] + latency)
+    assert outcome.ticks == start[-1] + PERIOD + DRAIN
+
+
+@both_engines
+def test_the_second_cta_of_an_sm_is_launched_when_the_first_has_written_its_tile(run: Run) -> None:
+    timing = machine(cta_launch=LAUNCH, write_port_rate=TICK_PER_BYTE)
+    outcome = launch(run, timing, 32, 16, 16)
+    assert outcome.ticks == 2 * (LAUNCH + FILL + PERIOD + DRAIN + D)
+    assert stalls(outcome) == {"CTA_LAUNCH": 2 * LAUNCH, "FILL_DRAIN": 2 * (FILL + DRAIN), "EPILOGUE": 2 * D}
+
+
+@both_engines
+def test_two_resident_ctas_share_the_pipe_at_the_rate_for_two_and_the_last_one_alone_at_the_rate_for_one(run: Run) -> None:
+    """Both start at FILL and book in turn; while both are in their mainloop a k-tile takes 60, then 100."""
+    outcome = launch(run, machine(), 32, 16, 32, period=(100_000, 60_000))
+    assert outcome.k_tiles.tolist() == [[0, 4]]
+    assert outcome.ticks == FILL + 4 * 60_000 + DRAIN
+    alone = launch(run, machine(), 16, 16, 32, period=(100_000, 60_000))
+    assert alone.k_tiles.tolist() == [[2, 0]]
+    assert alone.ticks == FILL + 2 * 100_000 + DRAIN
+
+
+@both_engines
+def test_ctas_go_to_sms_round_by_round_and_the_rest_is_imbalance(run: Run) -> None:
+    outcome = launch(run, machine(sms=4), 16 * 6, 16, 16)
+    assert outcome.k_tiles.sum(axis=1).tolist() == [2, 2, 1, 1]
+    assert outcome.ticks == 2 * (FILL + PERIOD + DRAIN)
+    assert [stalls(outcome, sm).get("IMBALANCE", 0) for sm in range(4)] == [0, 0, FILL + PERIOD + DRAIN, FILL + PERIOD + DRAIN]
+
+
+@both_engines
+def test_a_later_slice_of_a_split_reduction_waits_for_the_one_before_and_adds_its_sums(run: Run) -> None:
+    """Two slices on two SMs: the first writes FP32 sums, then the second reads them back and writes the tile."""
+    timing = machine(sms=2, write_port_rate=TICK_PER_BYTE, port_rate=TICK_PER_BYTE)
+    outcome = launch(run, timing, 16, 16, 32, split_k=2)
+    through = A + B + FILL + PERIOD + DRAIN
+    assert outcome.ticks == through + PARTIAL + PARTIAL + D
+    assert stalls(outcome, 1)["SPLIT_K_WAIT"] == PARTIAL
+    assert stalls(outcome, 0)["IMBALANCE"] == PARTIAL + D
+    assert (outcome.l2_read_bytes, outcome.l2_write_bytes) == (2 * (A + B) + PARTIAL, PARTIAL + D)
+
+
+@both_engines
+def test_ideal_memory_leaves_launch_fill_mma_and_drain(run: Run) -> None:
+    timing = machine(cta_launch=LAUNCH, l2_near=NEAR, l2_far=NEAR, port_rate=TICK_PER_BYTE, ideal_memory=1)
+    outcome = launch(run, timing, 16, 16, 48)
+    assert outcome.ticks == LAUNCH + FILL + 3 * PERIOD + DRAIN
+    assert (outcome.l2_read_bytes, outcome.block_lookups, outcome.dram_read_bytes) == (0, 0, 0)

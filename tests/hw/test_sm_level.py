@@ -1,0 +1,100 @@
+"""The SM level as a whole: it meets each of its bounds, and names which one binds."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from simpy.events import Event
+
+from nmsim.arch.load import load_arch
+from nmsim.arch.spec import GpuSpec
+from nmsim.hw.mainloop import MainloopTiming
+from nmsim.hw.sm_level import SmMainloop, find_mma, simulate_mainloop
+from nmsim.mapping.plan import MainloopKey
+
+DENSE = MainloopKey("mma", "fp16", "dense", (128, 128, 32), (64, 64), 4, (16, 8, 16), (128 + 128) * 32 * 2)
+SPARSE = MainloopKey("mma", "fp16", "2:4", (128, 128, 64), (64, 64), 4, (16, 8, 32), 128 * 32 * 2 + 128 * 8 + 128 * 64 * 2)
+
+
+@pytest.fixture(scope="module")
+def spec(ampere) -> GpuSpec:
+    return load_arch(ampere)
+
+
+def changed(spec: GpuSpec, **blocks: dict[str, Any]) -> GpuSpec:
+    """The machine with some values of some blocks replaced."""
+    return spec.model_copy(update={name: getattr(spec, name).model_copy(update=values) for name, values in blocks.items()})
+
+
+def cycles(timing: MainloopTiming, residents: int) -> float:
+    numerator, denominator = timing.period[residents - 1]
+    return numerator / denominator
+
+
+@pytest.mark.parametrize("key", [DENSE, SPARSE])
+def test_no_mainloop_is_faster_than_its_tensor_cores_and_a_second_cta_never_slows_the_first(spec: GpuSpec, key: MainloopKey) -> None:
+    """64 MMAs a warp and k-tile, a warp a tensor core, 8 cycles each."""
+    timing = simulate_mainloop(spec, key, 2)
+    assert timing.busy_cycles[0] / timing.busy_cycles[1] == 64 * 8
+    assert 512 <= cycles(timing, 2) <= cycles(timing, 1) + 1
+
+
+def test_two_ctas_of_a_well_chosen_tile_keep_the_tensor_cores_nine_tenths_busy(spec: GpuSpec) -> None:
+    assert cycles(simulate_mainloop(spec, DENSE, 2), 2) <= 512 / 0.9
+
+
+def test_a_slow_decoder_sets_the_pace_of_a_sparse_mainloop_and_is_named(spec: GpuSpec) -> None:
+    """256 codes an MMA at 16 a cycle: 16 cycles where the tensor core needs 8."""
+    decoder = spec.tensor_core.decoder.model_copy(update={"codes_per_cycle": 16.0})
+    timing = simulate_mainloop(changed(spec, tensor_core={"decoder": decoder}), SPARSE, 2)
+    assert cycles(timing, 2) == pytest.approx(64 * 16, rel=0.02)
+    assert timing.stall_share[1]["metadata"] > 0.9
+    dense = simulate_mainloop(changed(spec, tensor_core={"decoder": decoder}), DENSE, 2)
+    assert dense == simulate_mainloop(spec, DENSE, 2)
+
+
+def test_tensor_cores_that_outrun_shared_memory_run_at_its_pace_and_it_is_named(spec: GpuSpec) -> None:
+    """MMAs of one cycle: then 4 warps x 2 k-steps x 8 loads of 512 bytes and a copy of 16 KiB at 128 bytes a cycle bind.
+
+    Two per cent: at the end of the window one CTA has left, and the other has the port to itself.
+    """
+    mma = tuple(one.model_copy(update={"issue_interval_cycles": 1.0}) for one in spec.tensor_core.mma)
+    fast = changed(spec, tensor_core={"mma": mma, "register_read_bytes_per_cycle": 1e6})
+    timing = simulate_mainloop(fast, DENSE, 2)
+    port = (4 * 2 * 8 * 512 + DENSE.copy_bytes) / 128
+    assert 0.98 * port <= cycles(timing, 2) <= 1.25 * port
+    assert timing.stall_share[1]["shared_memory"] > 0.8
+
+
+def test_a_starved_register_file_sets_the_pace(spec: GpuSpec) -> None:
+    """An MMA reads 1280 bytes; at 80 a cycle that takes 16."""
+    timing = simulate_mainloop(changed(spec, tensor_core={"register_read_bytes_per_cycle": 80.0}), DENSE, 2)
+    assert cycles(timing, 2) == pytest.approx(64 * 16, rel=0.02)
+
+
+def test_stall_shares_sum_to_one(spec: GpuSpec) -> None:
+    for share in simulate_mainloop(spec, DENSE, 2).stall_share:
+        assert sum(share.values()) == pytest.approx(1)
+
+
+def test_the_result_is_the_same_every_time(spec: GpuSpec) -> None:
+    assert simulate_mainloop(spec, SPARSE, 2) == simulate_mainloop(spec, SPARSE, 2)
+
+
+@pytest.mark.parametrize("arrivals", [(5, 9, 7, 1), (9, 5, 1, 7), (3, 3, 3, 3)])
+def test_a_barrier_lets_all_warps_of_a_cta_go_on_in_the_cycle_of_the_last(spec: GpuSpec, arrivals: tuple[int, ...]) -> None:
+    sm = SmMainloop(spec, DENSE, find_mma(spec, DENSE), 1)
+    cta, passed = sm.ctas[0], []
+
+    def warp(slot: int, arrival: int) -> Generator[Event, None, None]:
+        for _ in range(2):
+            yield sm._env.until(sm._env.tick + arrival, slot)
+            yield from sm._barrier(cta)
+            passed.append(sm._env.tick)
+
+    for slot, arrival in enumerate(arrivals):
+        sm._env.process(warp(slot, arrival))
+    sm._env.run()
+    assert passed == [max(arrivals)] * 4 + [2 * max(arrivals)] * 4
