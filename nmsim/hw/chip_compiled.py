@@ -1,13 +1,11 @@
 """The chip level compiled by numba: the default engine. Same semantics as `nmsim.hw.chip_events`, to the tick.
 
-Compiled code is cached on disk in a folder named by the hash of every source file it can call, because numba's own
-cache looks only at the file of the compiled function.
+Compiled code is kept on disk in a folder named by the hash of every source file it can call.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +32,15 @@ from nmsim.hw.compiled_state import (
     rewound,
 )
 from nmsim.hw.mainloop import MainloopTicks
+from nmsim.hw.object_code import Compiled, compiled_function, object_file
 from nmsim.hw.outcome import ChipOutcome
 from nmsim.hw.timing import ChipTiming
 from nmsim.keys import source_key
 from nmsim.mapping.plan import SLICES, TILE, KernelPlan
 from nmsim.rules.sharing import PARTS
 
+OBJECT_FOLDER = "compiled"
+"""Where in the cache folder compiled code is kept."""
 ENGINE_PACKAGES = ("engine", "hw", "mapping", "rules")
 """Packages whose sources decide what the compiled code does."""
 
@@ -53,26 +54,20 @@ def cache_folder() -> Path:
 
 def compiled_is_cached() -> bool:
     """True where the compiled loop is already on disk, so that the first run does not pay for compiling it."""
-    folder = cache_folder() / "numba"
-    return folder.is_dir() and any(folder.rglob("*.nbc"))
+    return object_file(cache_folder() / OBJECT_FOLDER, chip_loop.__name__).is_file()
 
 
 @cache
-def _compiled_loop() -> Callable[..., int]:
-    import numba
+def _compiled_loop() -> Compiled:
+    """The loop, compiled or linked on its first call: that is when its argument types are known."""
+    made: list[Compiled] = []
 
-    config: Any = numba.config
-    njit: Any = numba.njit
-    folder = cache_folder() / "numba"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
-        config.CACHE_DIR = str(folder)
-    loop: Callable[..., int] = njit(cache=writable, nogil=True, boundscheck=False, _nrt=False)(chip_loop)
-    return loop
+    def call(*arguments: Any) -> int:
+        if not made:
+            made.append(compiled_function(chip_loop, arguments, cache_folder() / OBJECT_FOLDER))
+        return made[0](*arguments)
+
+    return call
 
 
 class CompiledChip:

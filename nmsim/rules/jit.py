@@ -1,29 +1,33 @@
 """`rule`: a plain Python function that compiled code may call too, so that a timing rule is written once.
 
-Without numba the decorator does nothing and every rule still runs, in the simpy engine.
+Rules are registered with numba only when something is compiled, so that a run of compiled code that is already on disk
+does not import it. Without numba every rule still runs, in the simpy engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-try:
-    from numba.extending import register_jitable
-except ImportError:  # numba is optional at run time: the simpy engine serves then
+NUMBA = find_spec("numba") is not None
+"""Whether the compiled engine can serve."""
 
-    def rule(function: Function) -> Function:
-        """Leave the function as it is."""
-        return function
+_waiting: list[Callable[..., object]] = []
 
-    NUMBA = False
-else:
 
-    def rule(function: Function) -> Function:
-        """Let numba compile the function where compiled code calls it; Python still calls it as written."""
-        registered: Function = register_jitable(forceinline=True)(function)
-        return registered
+def rule(function: Function) -> Function:
+    """Let compiled code call the function, inlined there; Python still calls it as written."""
+    _waiting.append(function)
+    return function
 
-    NUMBA = True
+
+def register_rules() -> None:
+    """Tell numba of every rule imported so far: once before anything that calls rules is compiled."""
+    from numba import extending
+
+    register: Any = extending.register_jitable(forceinline=True)
+    while _waiting:
+        register(_waiting.pop())
