@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nmsim.arch.load import load_arch
+from nmsim.arch.spec import GpuSpec
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.layout import Layout
 from nmsim.mapping.problem import Tensor, View
@@ -56,3 +60,10 @@ def stored(rows: int, pitch: int, *, block_bytes: int = 1024, interleave_bytes: 
     """(view of a tensor by rows and bytes, table of tensors): one tensor, its blocks of `block_bytes` numbered from 0."""
     layout = Layout((Tensor("T", rows, pitch),), block_bytes, interleave_bytes)
     return [int(value) for value in layout.view(View("T", box.ROWS, 0, 8))], layout.tensors
+
+
+def load_gpu(path: Path, overrides: Sequence[str] = ()) -> GpuSpec:
+    """A GPU-like machine from its file."""
+    spec = load_arch(path, overrides)
+    assert isinstance(spec, GpuSpec)
+    return spec

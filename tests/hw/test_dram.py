@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmsim.arch.load import load_arch
 from nmsim.hw.dram import Dram, first_refresh
 from nmsim.hw.timing import ChipTiming, chip_timing
 from nmsim.rules.dram import locate, reciprocal
 from nmsim.units import TICKS_PER_CYCLE
-from tests.hw.machines import TICK_PER_BYTE, machine
+from tests.hw.machines import TICK_PER_BYTE, load_gpu, machine
 
 BURST, CAS, ACTIVATE, PRECHARGE, TRAS = 256, 1_000, 10_000, 100_000, 400_000
 CHANNEL = machine(bus_rate=TICK_PER_BYTE, column_access=CAS, activate=ACTIVATE, precharge=PRECHARGE)
@@ -130,7 +129,7 @@ def test_the_parts_of_an_access_are_no_less_than_zero_and_sum_to_its_time(access
 @pytest.fixture(scope="module")
 def streaming(ampere) -> list[tuple[int, ChipTiming, float]]:
     """(clock in MHz, the shipped machine with rows that cost nothing and no refresh, ticks a byte of its datasheet) at 600 to 2000 MHz."""
-    spec = load_arch(ampere, ["dram.refresh_ns=0", "dram.turnaround_ns=0"])
+    spec = load_gpu(ampere, ["dram.refresh_ns=0", "dram.turnaround_ns=0"])
     found = []
     for clock in range(600, 2001, 7):
         timing = chip_timing(spec, clock)

@@ -26,7 +26,7 @@ def check(case: Case) -> None:
     assert_equal(events, compiled)
 
 
-@settings(max_examples=500, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@settings(max_examples=600, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
 @given(cases(MEDIUM))
 def test_the_compiled_chip_is_the_simpy_chip_on_any_launch(case: Case) -> None:
     check(case)

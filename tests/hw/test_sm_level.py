@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from simpy.events import Event
 
-from nmsim.arch.load import load_arch
 from nmsim.arch.spec import GpuSpec
 from nmsim.hw.mainloop import MainloopTiming
 from nmsim.hw.sm_level import SmMainloop, find_mma, simulate_mainloop
 from nmsim.mapping.plan import MainloopKey
+from tests.hw.machines import load_gpu
 
 DENSE = MainloopKey("mma", "fp16", "dense", (128, 128, 32), (64, 64), 4, (16, 8, 16), (128 + 128) * 32 * 2)
 SPARSE = MainloopKey("mma", "fp16", "2:4", (128, 128, 64), (64, 64), 4, (16, 8, 32), 128 * 32 * 2 + 128 * 8 + 128 * 64 * 2)
@@ -20,7 +20,7 @@ SPARSE = MainloopKey("mma", "fp16", "2:4", (128, 128, 64), (64, 64), 4, (16, 8, 
 
 @pytest.fixture(scope="module")
 def spec(ampere) -> GpuSpec:
-    return load_arch(ampere)
+    return load_gpu(ampere)
 
 
 def changed(spec: GpuSpec, **blocks: dict[str, Any]) -> GpuSpec:
