@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmsim.arch.load import load_arch
+from nmsim.arch.machine import Machine, as_gpu
 from nmsim.arch.spec import GpuSpec
+from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
 from nmsim.run.choice import RunOptions
@@ -15,6 +17,7 @@ from nmsim.run.microbench import MmaTiming, microbench_mma
 from nmsim.run.schemes import SCHEMES
 from nmsim.run.single import GemmResult, check_dimensions, simulate_single, what_if_gemm
 from nmsim.run.step import Progress
+from nmsim.run.systolic import simulate_systolic
 from nmsim.run.trace import simulate_trace
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.repattern import with_dtype, with_pattern
@@ -29,7 +32,7 @@ L2_STATES = ("cold", "warm")
 
 
 def simulate(
-    arch: GpuSpec | str | Path,
+    arch: Machine | str | Path,
     trace: Trace | str | Path,
     *,
     baseline: Sequence[str] = SCHEMES,
@@ -44,9 +47,9 @@ def simulate(
     """Simulate a recorded training step on a machine, for the traced recipe and each baseline.
 
     `pattern`, `dtype` and `batch` replace the recorded ones (the result says so); `l2` is `cold` or `warm` per kernel.
-    InputError for anything wrong with the inputs.
+    InputError for anything wrong with the inputs, among them a machine that is no GPU.
     """
-    spec = _spec(arch, overrides)
+    spec = as_gpu(_spec(arch, overrides), "simulate")
     step = trace if isinstance(trace, Trace) else load_trace(trace)
     if batch is not None:
         step = rescale_batch(step, batch)
@@ -58,7 +61,7 @@ def simulate(
 
 
 def simulate_gemm(
-    arch: GpuSpec | str | Path,
+    arch: Machine | str | Path,
     *,
     m: int,
     n: int,
@@ -72,25 +75,33 @@ def simulate_gemm(
     engine: str | None = None,
     overrides: Sequence[str] = (),
 ) -> GemmResult:
-    """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense or N:M sparse."""
+    """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense or N:M sparse.
+
+    Any kind of machine; a systolic one has neither L2 nor engines to choose from, and compresses B only.
+    """
     spec = _spec(arch, overrides)
     check_dimensions(m=m, n=n, k=k, l=l)
     if sparse_operand not in ("a", "b"):
         raise InputError("names the compressed operand, a or b", path="--sparse-operand", value=sparse_operand)
-    known = sorted({mma.dtype for mma in spec.tensor_core.mma})
+    known = sorted({mma.dtype for mma in spec.tensor_core.mma} if isinstance(spec, GpuSpec) else spec.energy.mac_pj)
     for option, value in (("--dtype", dtype), ("--out-dtype", out_dtype)):
         if value not in {*known, "fp32", "int32"}:
             raise InputError(f"{spec.name} has no such element type", path=option, value=value, fix=f"use one of {', '.join(known)}")
     gemm = what_if_gemm(m, n, k, l, dtype, out_dtype)
     parsed = None if pattern is None or pattern == "dense" else NMPattern.parse(pattern)
-    return simulate_single(spec, gemm, parsed, sparse_operand, _options(l2, engine))
+    options = _options(l2, engine)
+    if not isinstance(spec, GpuSpec):
+        if options.warm:
+            raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
+        return simulate_systolic(spec, gemm, parsed, sparse_operand)
+    return simulate_single(spec, gemm, parsed, sparse_operand, options)
 
 
 def microbench(
-    arch: GpuSpec | str | Path, *, shape: tuple[int, int, int], dtype: str = "fp16", pattern: str = "dense", warps: int = 8, ilp: int = 2
+    arch: Machine | str | Path, *, shape: tuple[int, int, int], dtype: str = "fp16", pattern: str = "dense", warps: int = 8, ilp: int = 2
 ) -> MmaTiming:
     """Latency and throughput of one matrix instruction, operands in registers."""
-    return microbench_mma(_spec(arch, ()), shape, dtype, pattern=pattern, warps=warps, ilp=ilp)
+    return microbench_mma(as_gpu(_spec(arch, ()), "microbench"), shape, dtype, pattern=pattern, warps=warps, ilp=ilp)
 
 
 def default_engine() -> str:
@@ -109,8 +120,8 @@ def _options(l2: str, engine: str | None) -> RunOptions:
     return RunOptions(engine=chosen, l2=l2)
 
 
-def _spec(arch: GpuSpec | str | Path, overrides: Sequence[str]) -> GpuSpec:
-    if isinstance(arch, GpuSpec):
+def _spec(arch: Machine | str | Path, overrides: Sequence[str]) -> Machine:
+    if isinstance(arch, GpuSpec | SystolicSpec):
         if overrides:
             raise InputError("overrides need the machine's file", value=list(overrides), fix="pass the path of the YAML")
         return arch

@@ -11,8 +11,9 @@ from nmsim.arch.document import Document, KeyPath, dotted
 from nmsim.arch.load import read_arch
 from nmsim.arch.plausible import remarks
 from nmsim.arch.spec import Block, GpuSpec
+from nmsim.arch.systolic_coherence import systolic_remarks
 
-_IDENTITY = ("schema_version", "name", "kind", "description")
+IDENTITY = ("schema_version", "name", "kind", "description")
 """Top-level keys that say which machine this is; nothing measures them."""
 
 
@@ -35,10 +36,11 @@ def check_arch(path: str | Path, overrides: Sequence[str] = ()) -> list[Finding]
     """Findings about an architecture file, in the order of the machine's blocks; InputError where it does not load."""
     spec, document = read_arch(path, overrides)
     found = [_finding("error", document, at, problem) for at, problem in _unsourced(spec, ())]
-    return found + [_finding("warning", document, at, problem) for at, problem in remarks(spec)]
+    doubtful = remarks(spec) if isinstance(spec, GpuSpec) else systolic_remarks(spec)
+    return found + [_finding("warning", document, at, problem) for at, problem in doubtful]
 
 
-def count_sourced(spec: GpuSpec) -> int:
+def count_sourced(spec: Block) -> int:
     """How many values (a list or a table counts as one) the sources of `spec` speak of."""
     return sum(len(_leaves(block, path)) for path, block in _blocks(spec, ()))
 
@@ -58,11 +60,11 @@ def _blocks(block: Block, path: KeyPath) -> Iterator[tuple[KeyPath, Block]]:
 
 def _leaves(block: Block, path: KeyPath) -> list[str]:
     """Keys of `block` that were written and hold values rather than a sub-block."""
-    skipped = ("sources", *(() if path else _IDENTITY))
+    skipped = ("sources", *(() if path else IDENTITY))
     return [name for name, value in block if name in block.model_fields_set and name not in skipped and not isinstance(value, Block)]
 
 
-def _unsourced(spec: GpuSpec, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+def _unsourced(spec: Block, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     for at, block in _blocks(spec, path):
         for name in _leaves(block, at):
             if name not in block.sources and "*" not in block.sources:

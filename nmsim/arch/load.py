@@ -8,26 +8,31 @@ from pathlib import Path
 from nmsim.arch.coherence import contradictions
 from nmsim.arch.compose import overridden, read_extended
 from nmsim.arch.document import Document
+from nmsim.arch.machine import MACHINES, Machine, as_gpu
 from nmsim.arch.spec import GpuSpec
+from nmsim.arch.systolic import SystolicSpec
+from nmsim.arch.systolic_coherence import systolic_contradictions
 from nmsim.arch.validate import blame, validated
 
-MACHINES: dict[str, type[GpuSpec]] = {"gpu": GpuSpec}
-"""What `kind` may say, and the schema of each."""
 
-
-def load_arch(path: str | Path, overrides: Sequence[str] = ()) -> GpuSpec:
-    """Read an architecture file, apply `overrides` (each `sm.count=144`), and check it.
+def load_arch(path: str | Path, overrides: Sequence[str] = ()) -> Machine:
+    """Read an architecture file, apply `overrides` (each `sm.count=144`), and check it: the spec of what its `kind` says.
 
     Raises InputError with file, line, path, value and fix for anything wrong with the file or an override.
     """
     return read_arch(path, overrides)[0]
 
 
-def read_arch(path: str | Path, overrides: Sequence[str] = ()) -> tuple[GpuSpec, Document]:
+def load_gpu(path: str | Path, overrides: Sequence[str] = ()) -> GpuSpec:
+    """As `load_arch`; InputError for a machine of another kind."""
+    return as_gpu(load_arch(path, overrides), str(path))
+
+
+def read_arch(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Machine, Document]:
     """As `load_arch`, with the document that says where each value was written."""
     document = overridden(read_extended(path), overrides)
     spec = validated(document, _machine(document))
-    found = next(contradictions(spec), None)
+    found = next(contradictions(spec) if isinstance(spec, GpuSpec) else systolic_contradictions(spec), None)
     if found is not None:
         error = blame(document, found.path, found.problem, found.value, found.fix)
         if overrides and error.line is not None:  # the file says it, but it may be an override that does not go with it
@@ -36,7 +41,7 @@ def read_arch(path: str | Path, overrides: Sequence[str] = ()) -> tuple[GpuSpec,
     return spec, document
 
 
-def _machine(document: Document) -> type[GpuSpec]:
+def _machine(document: Document) -> type[GpuSpec] | type[SystolicSpec]:
     known = f"known kinds: {', '.join(MACHINES)}"
     if "kind" not in document.data:
         raise document.error("the key 'kind' is missing", (), fix=f"add `kind: gpu`; {known}")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from nmsim.arch.spec import GpuSpec
+from nmsim.arch.spec import Block
 from nmsim.keys import content_key
 
 
-def resolved_arch(spec: GpuSpec) -> dict[str, Any]:
+def resolved_arch(spec: Block) -> dict[str, Any]:
     """Every value of `spec`, defaults and overrides included, as JSON-ready data under the keys of the YAML; no sources."""
     resolved: dict[str, Any] = _without_sources(spec.model_dump(mode="json", by_alias=True))
     return resolved
 
 
-def arch_key(spec: GpuSpec) -> str:
+def arch_key(spec: Block) -> str:
     """Content key (sha256, hex) of everything timing and energy read: neither sources nor name and description."""
     return content_key({key: value for key, value in resolved_arch(spec).items() if key not in ("name", "description")})
 

@@ -11,7 +11,7 @@ import typer
 from nmsim.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from nmsim.arch.spec import GpuSpec
+    from nmsim.arch.machine import Machine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check an architecture file, or show what it resolves to.")
 
@@ -67,8 +67,11 @@ def show(file: File, overrides: Overrides = None, as_json: AsJson = False) -> No
         typer.echo(f"  {name} = {value:,.1f}")
 
 
-def _peaks(spec: GpuSpec) -> dict[str, float]:
+def _peaks(spec: Machine) -> dict[str, float]:
     """Rates at the boost clock; an N:M rate counts the zeros too (dense-equivalent)."""
+    if spec.kind == "systolic":
+        tflops = round(spec.peak_macs_per_cycle * 2 * spec.clock_mhz * 1e-6, 3)
+        return {"dense_tflops": tflops, "dram_gb_per_s": spec.dram.bandwidth_gb_per_s}
     pairs = sorted({(mma.dtype, mma.pattern) for mma in spec.tensor_core.mma}, key=lambda pair: (pair[0], pair[1] != "dense", pair[1]))
     per_cycle = {
         (dtype, pattern): spec.peak_macs_per_cycle(dtype, next(m.nm for m in spec.tensor_core.mma if m.pattern == pattern))
@@ -80,13 +83,14 @@ def _peaks(spec: GpuSpec) -> dict[str, float]:
 
 def _show_block(block: Any, path: str) -> None:
     """Print `key = value  (source)` for the values of a block, then its sub-blocks under their own headings."""
+    from nmsim.arch.check import IDENTITY
     from nmsim.arch.resolve import resolved_arch
     from nmsim.arch.spec import Block
 
     if path:
         typer.echo(f"\n{path}")
     for name, value in block:
-        if name == "sources" or isinstance(value, Block) or not path:
+        if name == "sources" or isinstance(value, Block) or (not path and name in IDENTITY):
             continue
         source = block.sources.get(name, block.sources.get("*", "no source"))
         if isinstance(value, tuple) and value and isinstance(value[0], Block):

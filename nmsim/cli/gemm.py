@@ -41,13 +41,17 @@ def gemm(
       nmsim gemm arch_configs/ampere.yaml --m 64 --n 64 --k 64 --pattern 2:4 --json
 
       nmsim gemm arch_configs/ampere.yaml --m 8192 --n 8192 --k 8192 --set sm.count=144
+
+      nmsim gemm arch_configs/systolic_128.yaml --m 1024 --n 1024 --k 1024 --pattern 2:4 --set array.overlap=none
     """
-    from nmsim.api import simulate_gemm
+    from nmsim.api import load_arch, simulate_gemm
     from nmsim.cli.progress import announce_engine
 
-    announce_engine(engine)
+    spec = load_arch(arch, overrides or ())
+    if spec.kind == "gpu":
+        announce_engine(engine)
     result = simulate_gemm(
-        arch,
+        spec,
         m=m,
         n=n,
         k=k,
@@ -58,7 +62,6 @@ def gemm(
         sparse_operand=sparse_operand,
         l2=l2,
         engine=engine,
-        overrides=overrides or (),
     )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
@@ -72,14 +75,21 @@ def _print(result: GemmResult, shape: str, dtype: str, pattern: str) -> None:
     tile = "x".join(map(str, result.cta_tile))
     stalls = sorted(result.stall_cycles.items(), key=lambda item: -item[1])
     named = ", ".join(f"{name} {cycles / result.cycles:.1%}" for name, cycles in stalls if cycles / result.cycles >= 0.005)
+    if result.kernel.startswith("systolic"):
+        unit, kernel = "PEs", f"{result.kernel}, {result.waves:,.0f} folds of {tile}"
+    else:
+        unit, kernel = (
+            "tensor pipe",
+            f"{result.kernel}, tile {tile}, split-K {result.split_k}, {result.occupancy} CTAs/SM, {result.waves:.2f} waves",
+        )
     pairs = [
         ("GEMM", f"{shape} {dtype}, {pattern}"),
         ("time", f"{result.time_us:,.2f} us, {result.launch_us:.2f} of it launch; {result.cycles:,.0f} cycles at {result.clock_mhz} MHz"),
         ("rate", f"{result.dense_equivalent_tflops:,.1f} TFLOP/s dense-equivalent ({result.executed_tflops:,.1f} executed)"),
         ("speed-up", f"{result.speedup_vs_dense:.3f}x over dense"),
         ("energy", f"{result.energy_j * 1e3:,.3f} mJ, {result.power_w:,.0f} W in the kernel"),
-        ("kernel", f"{result.kernel}, tile {tile}, split-K {result.split_k}, {result.occupancy} CTAs/SM, {result.waves:.2f} waves"),
-        ("bound", f"{result.bound}; tensor pipe busy {result.busy_cycles / result.cycles:.1%} of the cycles"),
+        ("kernel", kernel),
+        ("bound", f"{result.bound}; {unit} busy {result.busy_cycles / result.cycles:.1%} of the cycles"),
         ("stalls", named or "none above 0.5 %"),
         ("traffic", ", ".join(f"{level} {count / 1e6:,.1f} MB" for level, count in result.bytes.items())),
     ]

@@ -33,13 +33,14 @@ def mma(
 
       nmsim mma arch_configs/ampere.yaml --shape m16n8k32 --sparse --json
     """
-    from nmsim.api import load_arch, microbench
+    from nmsim.api import microbench
+    from nmsim.arch.load import load_gpu
 
     match = re.fullmatch(r"m(\d{1,4})n(\d{1,4})k(\d{1,4})", shape)
     if match is None:
         raise InputError("not an instruction shape", path="--shape", value=shape, fix="write for example m16n8k16")
     sides = int(match[1]), int(match[2]), int(match[3])
-    spec = load_arch(arch)
+    spec = load_gpu(arch)
     native = {row.pattern for row in spec.tensor_core.mma if row.dtype == dtype and row.pattern != "dense" and tuple(row.shape) == sides}
     pattern = (min(native) if native else "2:4") if sparse else "dense"
     timing = microbench(spec, shape=sides, dtype=dtype, pattern=pattern, warps=warps, ilp=ilp)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nmsim.arch.load import load_arch
+from nmsim.arch.load import load_gpu
 from nmsim.arch.spec import GpuSpec
 
 SMALL_MACHINE: dict[str, Any] = {
@@ -109,4 +109,4 @@ def write_machine(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def load(write_machine: Callable[..., Path]) -> Callable[..., GpuSpec]:
     """Write and load in one go."""
-    return lambda content, *overrides: load_arch(write_machine(content), overrides)
+    return lambda content, *overrides: load_gpu(write_machine(content), overrides)

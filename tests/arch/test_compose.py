@@ -6,7 +6,8 @@ import pytest
 
 from nmsim.arch.check import check_arch
 from nmsim.arch.compose import overridden, read_extended
-from nmsim.arch.load import load_arch, read_arch
+from nmsim.arch.load import load_gpu, read_arch
+from nmsim.arch.spec import GpuSpec
 from nmsim.errors import InputError
 
 Write = Callable[..., Path]
@@ -20,13 +21,13 @@ def child(write_machine: Write, small_machine: dict[str, Any]) -> Callable[[str]
 
 
 def test_a_child_changes_what_it_says_and_keeps_the_rest(child: Callable[[str], Path], write_machine: Write) -> None:
-    spec = load_arch(
+    spec = load_gpu(
         child(
             "name: faster\nclock: {boost_mhz: 1200}\nenergy: {mac_pj: {int8: 0.4}}\n"
             "kernels:\n  tiles:\n  - {cta: [64, 64, 64], warp: [32, 32], stages: 3}\n"
         )
     )
-    base = load_arch(write_machine({"extends": "base.yaml"}, "same.yaml"))
+    base = load_gpu(write_machine({"extends": "base.yaml"}, "same.yaml"))
     assert (spec.name, spec.clock.boost_mhz, spec.clock.min_mhz) == ("faster", 1200, base.clock.min_mhz)
     assert spec.energy.mac_pj == {"fp16": 0.8, "int8": 0.4}  # mappings are merged
     assert len(spec.kernels.tiles) == 1  # lists are replaced
@@ -44,13 +45,13 @@ def test_a_source_that_named_the_old_value_goes_with_it(write_machine: Write, sm
     write_machine(small_machine, "base.yaml")
     path = write_machine("extends: base.yaml\nclock: {boost_mhz: 1200}\n", "child.yaml")
     assert [finding.path for finding in check_arch(path)] == ["clock.boost_mhz"]
-    assert set(load_arch(path).clock.sources) == {"min_mhz", "step_mhz"}
+    assert set(load_gpu(path).clock.sources) == {"min_mhz", "step_mhz"}
 
 
 def test_a_child_brings_the_source_of_what_it_changes(child: Callable[[str], Path]) -> None:
     path = child("clock: {boost_mhz: 1200, sources: {'*': 'assumption: faster'}}\n")
     assert check_arch(path) == []
-    sources = load_arch(path).clock.sources
+    sources = load_gpu(path).clock.sources
     assert sources["boost_mhz"] == "assumption: faster"
     assert sources["min_mhz"] == sources["step_mhz"] == "assumption: a machine for tests"
 
@@ -59,12 +60,12 @@ def test_errors_name_the_file_that_holds_the_value(
     child: Callable[[str], Path], write_machine: Write, small_machine: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError, match=r"child\.yaml:2: sm\.count: must be greater than 0, got -1$"):
-        load_arch(child("sm: {count: -1}\n"))
+        load_gpu(child("sm: {count: -1}\n"))
     path = child("sm: {count: 5}\n")
     small_machine["dram"]["banks"] = 0
     write_machine(small_machine, "base.yaml")
     with pytest.raises(InputError, match=r"base\.yaml:\d+: dram\.banks: must be at least 1, got 0$"):
-        load_arch(path)
+        load_gpu(path)
 
 
 def test_a_base_must_be_there_and_extend_nothing(child: Callable[[str], Path], write_machine: Write, tmp_path: Path) -> None:
@@ -85,15 +86,14 @@ def test_a_base_must_be_there_and_extend_nothing(child: Callable[[str], Path], w
 
 def test_an_override_is_applied_in_order_and_to_list_items(write_machine: Write, small_machine: dict[str, Any]) -> None:
     file = write_machine(small_machine)
-    spec = load_arch(
-        file, ["sm.count=144", "sm.count=12", "kernels.tiles.0.stages=3", "tensor_core.mma.1.pattern=1:4", "description=hello"]
-    )
+    spec = load_gpu(file, ["sm.count=144", "sm.count=12", "kernels.tiles.0.stages=3", "tensor_core.mma.1.pattern=1:4", "description=hello"])
     assert (spec.sm.count, spec.kernels.tiles[0].stages, spec.tensor_core.mma[1].pattern, spec.description) == (12, 3, "1:4", "hello")
 
 
 def test_an_override_is_its_own_source(write_machine: Write, small_machine: dict[str, Any]) -> None:
     file = write_machine(small_machine)
     spec, document = read_arch(file, ["sm.count=144", "kernels.tiles.0.stages=3"])
+    assert isinstance(spec, GpuSpec)
     assert spec.sm.sources["count"] == "set by --set sm.count=144"
     assert spec.kernels.sources["tiles"] == "set by --set kernels.tiles.0.stages=3"
     assert spec.sm.sources["*"] == "assumption: a machine for tests"
@@ -137,13 +137,13 @@ def test_an_override_is_its_own_source(write_machine: Write, small_machine: dict
 )
 def test_a_wrong_override_is_named(write_machine: Write, small_machine: dict[str, Any], override: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
-        load_arch(write_machine(small_machine), [override])
+        load_gpu(write_machine(small_machine), [override])
     assert str(caught.value) == sentence
 
 
 def test_an_override_that_does_not_go_with_the_file_is_mentioned(write_machine: Write, small_machine: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"l2\.block_bytes: must be at least .* \(with dram\.interleave_bytes=16384\), got 8192"):
-        load_arch(write_machine(small_machine), ["dram.interleave_bytes=16384"])
+        load_gpu(write_machine(small_machine), ["dram.interleave_bytes=16384"])
 
 
 def test_overriding_leaves_the_document_it_was_given_alone(write_machine: Write, small_machine: dict[str, Any]) -> None:

@@ -65,8 +65,8 @@ def test_a_machine_loads_with_the_values_that_were_written(load: Load, small_mac
         ("name", 7, "name: must be text, got 7; put it in quotes"),
         ("name", "", "name: must not be empty, got ''"),
         ("schema", "nmsim-arch/9", "schema: must be 'nmsim-arch/1', got 'nmsim-arch/9'"),
-        ("kind", "tpu", "kind: is not a kind of machine, got 'tpu'; known kinds: gpu"),
-        ("kind", ["gpu"], "kind: is not a kind of machine, got ['gpu']; known kinds: gpu"),
+        ("kind", "tpu", "kind: is not a kind of machine, got 'tpu'; known kinds: gpu, systolic"),
+        ("kind", ["gpu"], "kind: is not a kind of machine, got ['gpu']; known kinds: gpu, systolic"),
         ("energy.mac_pj.fp16", "0.8", "energy.mac_pj.fp16: must be a number, got '0.8'; remove the quotes"),
         (
             "tensor_core.mma.0.pattern",
@@ -109,7 +109,7 @@ def test_a_missing_key_is_named_where_its_block_begins(load: Load, small_machine
     del small_machine["sm"]["count"]
     assert refusal(load, small_machine).partition(": ")[2] == "sm: the key 'count' is missing; add sm.count"
     del small_machine["kind"]
-    assert refusal(load, small_machine) == "1: the key 'kind' is missing; add `kind: gpu`; known kinds: gpu"
+    assert refusal(load, small_machine) == "1: the key 'kind' is missing; add `kind: gpu`; known kinds: gpu, systolic"
 
 
 def test_a_misspelt_key_is_reported_rather_than_the_one_it_leaves_missing(load: Load, small_machine: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The shipped machines against what was published about them; tolerances are those of the publications."""
 
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 
 from nmsim.arch.check import check_arch
 from nmsim.arch.coherence import shared_memory_needed
-from nmsim.arch.load import load_arch
-from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.arch.load import load_arch, load_gpu
+from nmsim.arch.spec import Block, GpuSpec, MmaSpec
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 
@@ -17,7 +18,7 @@ SHIPPED = sorted((Path(__file__).parents[2] / "arch_configs").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def a100(ampere: Path) -> GpuSpec:
-    return load_arch(ampere)
+    return load_gpu(ampere)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -25,12 +26,18 @@ def test_every_shipped_machine_checks_without_a_finding(path: Path) -> None:
     assert [str(finding) for finding in check_arch(path)] == []
 
 
+def every_block(block: Block) -> Iterator[Block]:
+    yield block
+    for _, value in block:
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Block):
+                yield from every_block(part)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_source_says_what_kind_of_number_it_is(path: Path) -> None:
     kinds = ("datasheet", "measured", "derived", "fitted", "assumption")
-    spec = load_arch(path)
-    blocks = [getattr(spec, name) for name in type(spec).model_fields if hasattr(getattr(spec, name), "sources")]
-    for block in [*blocks, spec.tensor_core.decoder, *spec.tensor_core.mma]:
+    for block in every_block(load_arch(path)):
         for key, text in block.sources.items():
             assert any(kind in text for kind in kinds), f"{key}: {text}"
 
@@ -123,7 +130,7 @@ def test_idle_dram_latency_is_the_measured_one(a100: GpuSpec) -> None:
 
 
 def test_dram_bandwidth_is_pins_times_clock(a100: GpuSpec, arch_configs: Path) -> None:
-    pcie = load_arch(arch_configs / "ampere_pcie.yaml")
+    pcie = load_gpu(arch_configs / "ampere_pcie.yaml")
     assert a100.dram.bandwidth_gb_per_s == pytest.approx(5120 / 8 * 2 * 1.593, rel=0.001)
     assert pcie.dram.bandwidth_gb_per_s == pytest.approx(5120 / 8 * 2 * 1.512, rel=0.001)
     assert a100.dram.channels * 128 == 5120
@@ -169,7 +176,7 @@ def test_the_sxm4_power_limit_lets_the_published_rates_through(a100: GpuSpec, pa
 @pytest.mark.parametrize(("pattern", "slowest", "fastest"), [(None, 220, 235), ("2:4", 355, 375)])
 def test_the_pcie_plateau_is_where_power_puts_it(arch_configs: Path, pattern: str | None, slowest: float, fastest: float) -> None:
     """SlideSparse FP16 rows, M >= 8192 (fitted) and squares 4096-16384 dense: a 300 W card, 8 % allowed for what DRAM takes."""
-    pcie = load_arch(arch_configs / "ampere_pcie.yaml")
+    pcie = load_gpu(arch_configs / "ampere_pcie.yaml")
     nm = None if pattern is None else NMPattern.parse(pattern)
     executed = (pcie.power.board_limit_w - pcie.power.static_w) / all_in_pj_per_mac(pcie, nm)
     dense_equivalent = executed * 2 / (1 if nm is None else float(nm.density))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from nmsim.arch.load import load_arch
+from nmsim.arch.load import load_gpu
 from nmsim.arch.spec import GpuSpec
 from nmsim.workload.gemm import ConvGeometry
 from nmsim.workload.trace import TileWisePlan
@@ -51,7 +51,7 @@ def convolutions() -> st.SearchStrategy[ConvGeometry]:
 
 @pytest.fixture(scope="session")
 def spec(ampere: Path) -> GpuSpec:
-    return load_arch(ampere)
+    return load_gpu(ampere)
 
 
 @pytest.fixture(scope="session")
