@@ -1,16 +1,16 @@
 """Which clock does a power limit leave: a search over the machine's clock steps in very few evaluations.
 
-Assumed: power rises with the clock. Each evaluation re-runs the chip level, because memory does not slow down with the
-core clock, so the search interpolates between evaluated clocks instead of bisecting. Each guess is held near enough to the
-middle of the bracket that the runs left can still close it (the projection of the ITP method, Oliveira and Takahashi, ACM
-TOMS 47, 2021): a bent power curve costs accuracy, but a bounded amount. Where power is not monotone the answer still fits
-the limit, but a higher step that also fits may exist.
+Assumed: power rises with the clock, from what the idle machine takes. Each evaluation re-runs the chip level, because
+memory does not slow down with the core clock, so the search follows the curve that kernels have instead of bisecting: energy
+above idle is fixed, time is a + b / clock. Guesses are held near enough to the middle of the bracket that the runs left can
+still close it (the projection of the ITP method, Oliveira and Takahashi, ACM TOMS 47, 2021): another curve costs accuracy,
+but a bounded amount. Where power is not monotone the answer still fits the limit, but a higher step that also fits may exist.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nmsim.arch.spec import ClockSpec
@@ -37,12 +37,14 @@ def clock_steps_mhz(clock_spec: ClockSpec) -> tuple[int, ...]:
     return (clock_spec.min_mhz, *reversed(down_from_boost))
 
 
-def clock_under_cap(power_at: Callable[[int], float], clock_spec: ClockSpec, limit_w: float, max_runs: int = MAX_RUNS) -> ClockChoice:
+def clock_under_cap(
+    power_at: Callable[[int], float], clock_spec: ClockSpec, limit_w: float, idle_w: float, max_runs: int = MAX_RUNS
+) -> ClockChoice:
     """The highest clock step whose `power_at(clock_mhz)` in watts does not exceed `limit_w`.
 
-    At most `max_runs` (>= 2) clocks are evaluated: boost first, and alone if it fits. The clock returned was always
-    evaluated, and it fits unless the lowest step does not either. No step more than `worst_gap_steps` above it fits; where
-    dynamic energy is fixed and time is a + b / clock, not even the next one does.
+    `idle_w` is what the power comes to at no clock. At most `max_runs` (>= 2) clocks are evaluated: boost first, and alone if
+    it fits. The clock returned was always evaluated, and it fits unless the lowest step does not either. No step more than
+    `worst_gap_steps` above it fits; where dynamic energy is fixed and time is a + b / clock, not even the next one does.
     """
     if max_runs < 2:
         raise ValueError(f"max_runs must be at least 2 (boost and one more), got {max_runs}")
@@ -58,7 +60,8 @@ def clock_under_cap(power_at: Callable[[int], float], clock_spec: ClockSpec, lim
         runs_left_after = max_runs - len(power_w) - 1
         step = 0
         if fits >= 0 or runs_left_after > 0:
-            step = _held_to_width(_interpolated_step(steps, power_w, limit_w), fits, over, gap << runs_left_after)
+            guess = _guess(steps, power_w, fits, over, limit_w, idle_w)
+            step = _held_to_width(guess, fits, over, gap << runs_left_after)
         power_w[step] = power_at(steps[step])
         if power_w[step] <= limit_w:
             fits = step
@@ -71,9 +74,9 @@ def clock_under_cap(power_at: Callable[[int], float], clock_spec: ClockSpec, lim
 def worst_gap_steps(steps: int, max_runs: int = MAX_RUNS) -> int:
     """How far below the highest fitting clock the search may end, in steps, whatever the (rising) power curve.
 
-    Bisection alone would reach steps / 2**(max_runs - 1); four times that lets two guesses be wrong.
+    Bisection alone would reach steps / 2**(max_runs - 1); sixteen times that lets four guesses be wrong.
     """
-    return -(-4 * steps // (1 << (max_runs - 1)))
+    return -(-16 * steps // (1 << (max_runs - 1)))
 
 
 def _held_to_width(guess: int, fits: int, over: int, width: int) -> int:
@@ -85,24 +88,25 @@ def _held_to_width(guess: int, fits: int, over: int, width: int) -> int:
     return min(max(guess, lowest), highest) if lowest <= highest else (fits + over) // 2
 
 
-def _interpolated_step(steps: tuple[int, ...], power_w: Mapping[int, float], limit_w: float) -> int:
-    """The step at or below the clock where a curve through the evaluated points meets the limit.
+def _guess(steps: tuple[int, ...], power_w: dict[int, float], fits: int, over: int, limit_w: float, idle_w: float) -> int:
+    """Where the curve probably meets the limit, as a step.
 
-    Boost alone: the line through no power at no clock. Two points: their line. Three, those nearest the limit: the
-    hyperbola through them (equal cross-ratios of clock and power), because a kernel of fixed dynamic energy whose time is
-    a + b / clock has a power that is one. A flat piece gives no answer: the lowest step, for the caller to move.
+    With one point, on the line from idle at no clock through it. With two, those that bracket the limit or are next to it,
+    on the hyperbola through idle and them: the curve of a time a + b / clock. Two that are equally high lie where memory is
+    the limit and say nothing of the rise below: half-way down. Drawn on from a point that fits, the line stays above a
+    curve that flattens towards the top: the least guess then, and the next one where the hyperbola went too far.
     """
-    points = [(watts, float(steps[step])) for step, watts in power_w.items()]
-    near = sorted(points, key=lambda point: abs(point[0] - limit_w))[:3]
-    if len(near) == 1:
-        near.append((0.0, 0.0))
-    (p0, f0), (p1, f1) = near[:2]
-    if p0 == p1:
-        return 0
-    if len(near) == 2:
-        return bisect_right(steps, f0 + (f1 - f0) * (limit_w - p0) / (p1 - p0)) - 1
-    p2, f2 = near[2]
-    if (limit_w - p2) * (p1 - p0) * (f1 - f2) == 0:
-        return 0
-    ratio = (limit_w - p0) * (p1 - p2) * (f1 - f0) / ((limit_w - p2) * (p1 - p0) * (f1 - f2))
-    return 0 if ratio == 1 else bisect_right(steps, (f0 - ratio * f2) / (1 - ratio)) - 1
+    limit = limit_w - idle_w
+    other = fits if fits >= 0 else min((step for step in power_w if step > over), default=over)
+    (p0, f0), (p1, f1) = ((power_w[step] - idle_w, steps[step]) for step in sorted((over, other)))
+    if p0 <= 0:
+        return fits + 1
+    guess_mhz = limit * f0 / p0
+    if f1 > f0 and not (fits >= 0 and next(reversed(power_w)) == over):
+        a = (f1 / p1 - f0 / p0) / (f1 - f0)
+        b = f0 / p0 - a * f0
+        if fits < 0 and b <= 0:
+            return (fits + over) // 2
+        hyperbola_mhz = b * limit / (1 - a * limit) if a * limit < 1 else 0.0
+        guess_mhz = max(guess_mhz, hyperbola_mhz) if fits >= 0 else hyperbola_mhz
+    return bisect_right(steps, guess_mhz) - 1

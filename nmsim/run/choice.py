@@ -49,7 +49,7 @@ def under_power_cap(spec: GpuSpec, boost: KernelRun, options: RunOptions) -> Ker
             runs[clock_mhz] = run_at(spec, boost.plan, clock_mhz, options)
         return kernel_energy(spec, runs[clock_mhz]).busy_power_w
 
-    return runs[clock_under_cap(power_at, spec.clock, spec.power.board_limit_w).clock_mhz]
+    return runs[clock_under_cap(power_at, spec.clock, spec.power.board_limit_w, spec.power.static_w).clock_mhz]
 
 
 def compute_cycles(spec: GpuSpec, run: KernelRun, options: RunOptions) -> float:

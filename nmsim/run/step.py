@@ -61,7 +61,7 @@ class Simulator:
                 by_clock[clock_mhz] = [self._reclocked(work, clock_mhz) for work in works]
             return self._average_power_w(by_clock[clock_mhz])
 
-        choice = clock_under_cap(power_at, self.spec.clock, self.spec.power.board_limit_w)
+        choice = clock_under_cap(power_at, self.spec.clock, self.spec.power.board_limit_w, self.spec.power.static_w)
         return [self._row(work, scheme) for work in by_clock[choice.clock_mhz]]
 
     def _gemm_works(self, trace: Trace, scheme: str, progress: Progress) -> list[Work]:

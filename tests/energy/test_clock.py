@@ -53,7 +53,7 @@ def test_steps_are_ascending_and_include_both_ends(clock_spec: ClockSpec) -> Non
 @given(power_w=watts, spare_w=st.floats(0, 100))
 def test_boost_is_the_only_evaluation_where_it_fits(power_w: float, spare_w: float) -> None:
     meter = Meter(lambda mhz: power_w * (mhz / 1410))
-    assert clock_under_cap(meter, A100_LIKE, power_w + spare_w) == ClockChoice(1410, power_w, runs=1, capped=False)
+    assert clock_under_cap(meter, A100_LIKE, power_w + spare_w, 0.0) == ClockChoice(1410, power_w, runs=1, capped=False)
     assert meter.asked == [1410]
 
 
@@ -62,13 +62,14 @@ def test_boost_is_the_only_evaluation_where_it_fits(power_w: float, spare_w: flo
     jumps=st.lists(st.tuples(st.integers(1, 2600), watts), max_size=8),
     slope_w_per_mhz=st.floats(0, 1),
     limit_w=st.floats(0.1, 3000),
+    idle_w=st.floats(0, 200),
     max_runs=st.integers(2, 9),
 )
 def test_on_any_rising_curve_the_choice_was_evaluated_fits_and_is_within_the_stated_gap(
-    clock_spec: ClockSpec, jumps: list[tuple[int, float]], slope_w_per_mhz: float, limit_w: float, max_runs: int
+    clock_spec: ClockSpec, jumps: list[tuple[int, float]], slope_w_per_mhz: float, limit_w: float, idle_w: float, max_runs: int
 ) -> None:
     meter = Meter(lambda mhz: 1 + slope_w_per_mhz * mhz + sum(jump_w for at_mhz, jump_w in jumps if mhz >= at_mhz))
-    choice = clock_under_cap(meter, clock_spec, limit_w, max_runs)
+    choice = clock_under_cap(meter, clock_spec, limit_w, idle_w, max_runs)
     steps = clock_steps_mhz(clock_spec)
     assert choice.clock_mhz in meter.asked
     assert choice.runs == len(meter.asked) == len(set(meter.asked)) <= max_runs
@@ -91,35 +92,46 @@ def test_a_kernel_of_fixed_energy_with_core_and_memory_time_gets_the_very_highes
     def power_at(mhz: int) -> float:
         return static_w + dynamic_j / (core_cycles / mhz + memory_us) * 1e6
 
-    choice = clock_under_cap(power_at, A100_LIKE, limit_w)
+    choice = clock_under_cap(power_at, A100_LIKE, limit_w, static_w)
     assert choice.clock_mhz == highest_that_fits(power_at, A100_LIKE, limit_w)
-    assert choice.runs <= 6
+    assert choice.runs <= 5
+
+
+@given(flat_from_mhz=st.integers(1000, 1410), flat_w=st.floats(410, 600), ripple_w=st.floats(0, 2))
+def test_a_flat_top_where_memory_is_the_limit_hides_the_rise_below_it_by_two_steps_at_most(
+    flat_from_mhz: int, flat_w: float, ripple_w: float
+) -> None:
+    def power_at(mhz: int) -> float:
+        return 60 + (flat_w - 60) * min(mhz / flat_from_mhz, 1) + (ripple_w * (mhz % 2) if mhz > flat_from_mhz else 0)
+
+    choice = clock_under_cap(power_at, A100_LIKE, 400.0, 60.0)
+    assert 0 <= highest_that_fits(power_at, A100_LIKE, 400.0) - choice.clock_mhz <= 2 * A100_LIKE.step_mhz
 
 
 @given(power_w=st.lists(watts, min_size=81, max_size=81), limit_w=watts)
 def test_a_curve_that_is_not_rising_still_gives_an_evaluated_clock_that_fits(power_w: list[float], limit_w: float) -> None:
     meter = Meter(lambda mhz: power_w[(mhz - 210) // 15])
-    choice = clock_under_cap(meter, A100_LIKE, limit_w)
+    choice = clock_under_cap(meter, A100_LIKE, limit_w, 0.0)
     assert choice.clock_mhz in meter.asked
     assert len(meter.asked) <= MAX_RUNS
     assert choice.power_w <= limit_w or choice.clock_mhz == 210
 
 
 def test_a_limit_below_the_lowest_clock_returns_that_clock_and_its_power() -> None:
-    choice = clock_under_cap(lambda mhz: 100.0 + mhz, A100_LIKE, 50.0)
+    choice = clock_under_cap(lambda mhz: 100.0 + mhz, A100_LIKE, 50.0, 40.0)
     assert (choice.clock_mhz, choice.power_w, choice.capped) == (210, 310.0, True)
 
 
 def test_a_machine_of_one_clock_is_evaluated_once() -> None:
     fixed = ClockSpec(boost_mhz=940, min_mhz=940, step_mhz=1)
-    assert clock_under_cap(lambda mhz: 500.0, fixed, 300.0) == ClockChoice(940, 500.0, runs=1, capped=True)
+    assert clock_under_cap(lambda mhz: 500.0, fixed, 300.0, 60.0) == ClockChoice(940, 500.0, runs=1, capped=True)
 
 
 def test_a_lower_limit_never_gives_a_higher_clock_on_a_straight_curve() -> None:
-    chosen = [clock_under_cap(lambda mhz: 60 + 0.2 * mhz, A100_LIKE, limit).clock_mhz for limit in range(50, 400, 10)]
+    chosen = [clock_under_cap(lambda mhz: 60 + 0.2 * mhz, A100_LIKE, limit, 60.0).clock_mhz for limit in range(50, 400, 10)]
     assert chosen == sorted(chosen)
 
 
 def test_fewer_than_two_runs_cannot_promise_a_clock_that_fits() -> None:
     with pytest.raises(ValueError, match="max_runs must be at least 2"):
-        clock_under_cap(float, A100_LIKE, 100.0, max_runs=1)
+        clock_under_cap(float, A100_LIKE, 100.0, 0.0, max_runs=1)
