@@ -62,6 +62,11 @@ def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
             if operand.structure != "dense":
                 refused.append(verdict.reason)
             continue
+        if gemm.conv is not None and not _compressible(gemm, side, operand):
+            refused.append(
+                f"operand {side} ({operand.role}) is read tap by tap: of a convolution, W or backward_weight's dY can be compressed"
+            )
+            continue
         length, taps = _reduction(gemm, operand)
         native = native_pattern(spec, gemm.dtype, verdict.pattern, length, taps)
         if native.pattern is None:
@@ -73,7 +78,8 @@ def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
     usable.sort(key=lambda found: found[0].density)
     pattern, side, reason = usable[0]
     if len(usable) > 1:
-        reason += f"; the other operand is {usable[1][0]} too, and one of two can be compressed"
+        other = gemm.b if usable[1][1] == "b" else gemm.a
+        reason += f"; operand {usable[1][1]} ({other.role}) is {usable[1][0]} too, and one of two can be compressed"
     problem = lower_nm(gemm, side, pattern) if gemm.conv is None else lower_convolution(gemm, pattern)
     return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern))
 
@@ -97,6 +103,11 @@ def _no_structure(gemm: Gemm) -> str:
     if gemm.phase == "backward_weight":
         return "no operand is sparse: backward_weight has no weight in it"
     return "this layer was not pruned"
+
+
+def _compressible(gemm: Gemm, side: str, operand: Operand) -> bool:
+    """Whether an implicit GEMM can have this operand compressed: pixels that several taps read in turn lie in no fixed group."""
+    return operand.role == "weight" or (gemm.phase == "backward_weight" and side == "a")
 
 
 def _reduction(gemm: Gemm, operand: Operand) -> tuple[int, int]:

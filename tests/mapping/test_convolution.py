@@ -127,13 +127,23 @@ def test_the_dense_operands_are_stored_once_whatever_the_taps_read_twice(
     inputs = 2 * conv.batch * conv.height * conv.width * conv.in_channels
     outputs = 2 * conv.batch * conv.out_height * conv.out_width * conv.out_channels
     weights = 2 * conv.out_channels * conv.kernel_h * conv.kernel_w * conv.in_channels // conv.groups
+    pointwise = (conv.kernel_h, conv.kernel_w, conv.pad_h, conv.pad_w) == (1, 1, 0, 0)
+    read = 2 * conv.batch * conv.out_height * conv.out_width * conv.in_channels if pointwise else inputs
     for phase in ("forward", "backward_weight"):
         problem = lower_convolution(gemm_of(conv, phase), None)
-        assert sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors) == inputs + outputs + weights
+        assert sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors) == read + outputs + weights
     problem = lower_convolution(gemm_of(conv, "backward_data"), None)
     stored = {tensor.name: tensor.rows * tensor.pitch_bytes for tensor in problem.tensors}
     assert (stored.pop("X"), stored.pop("D")) == (outputs, inputs)
     assert sum(stored.values()) <= weights  # each tap of the filter belongs to one residue, or to none that is there
+
+
+def test_a_pointwise_stride_reads_a_quarter_of_the_pixels() -> None:
+    conv = ConvGeometry(2, 8, 8, 16, 32, 1, 1, 2, 2)
+    for phase in ("forward", "backward_weight"):
+        problem = lower_convolution(gemm_of(conv, phase), None)
+        assert {tensor.name: tensor.rows for tensor in problem.tensors}["X"] == 2 * 4 * 4
+        assert executed_macs(problem) == gemm_of(conv, phase).macs
 
 
 def test_a_gradient_that_is_sparse_along_pixels_is_compressed_in_backward_weight() -> None:
