@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nmsim.arch.load import load_arch
+from nmsim.arch.load import load_gpu
 from nmsim.arch.spec import GpuSpec
 from nmsim.sparsity.legality import check_groups
+from nmsim.sparsity.mask import nm_mask
 from nmsim.sparsity.packing import mask_digest
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.catalogue import WeightStructure, WeightStructures, attention_gemms, linear_gemms
@@ -17,11 +19,12 @@ from nmsim.workload.gemm import Gemm, GroupCheck, MaskRecord
 from nmsim.workload.trace import Operator, Provenance, SparsifyPass, TileWisePlan, Trace
 
 Mask = np.ndarray
+TWO_FOUR = NMPattern(2, 4)
 
 
 @pytest.fixture(scope="session")
 def spec(ampere: Path) -> GpuSpec:
-    return load_arch(ampere)
+    return load_gpu(ampere)
 
 
 def both_phases(pattern: NMPattern, forward_axis: int, key: str) -> WeightStructures:
@@ -38,9 +41,7 @@ def record_of(mask: Mask, pattern: NMPattern, payload: bool = True) -> MaskRecor
     return MaskRecord(mask.shape, int(mask.sum()) / mask.size, mask_digest(mask), payload, checks)
 
 
-def trace_of(
-    gemms: list[Gemm], masks: Mapping[str, Mask], pattern: NMPattern = NMPattern(2, 4), *, payload: bool = True, **others: object
-) -> Trace:
+def trace_of(gemms: list[Gemm], masks: Mapping[str, Mask], pattern: NMPattern = TWO_FOUR, *, payload: bool = True, **others: Any) -> Trace:
     provenance = Provenance("trained", "hand-made", "none", "sr-ste", {}, 0, 1, None, None, {})
     trace = Trace(
         name="hand-made",
@@ -65,11 +66,9 @@ def make_trace() -> Callable[..., Trace]:
 
 
 @pytest.fixture(scope="session")
-def step(spec: GpuSpec) -> Trace:
+def step() -> Trace:
     """A small transformer-like step: two pruned layers, one dense one, attention, operators, passes, tile-wise plans."""
-    from nmsim.sparsity.mask import nm_mask
-
-    generator, pattern = np.random.default_rng(5), NMPattern(2, 4)
+    generator, pattern = np.random.default_rng(5), TWO_FOUR
     masks = {name: nm_mask(generator.normal(size=shape), pattern, 1) for name, shape in (("up", (512, 128)), ("down", (128, 512)))}
     gemms = [
         *linear_gemms("up", 256, 128, 512, "fp16", weight_structure=both_phases(pattern, 1, "up"), repeat=2),
