@@ -146,7 +146,7 @@ def _read_text(path: Path) -> str:
 def _events(text: str, file: str, *, numbered: bool = True) -> Iterator[Any]:
     """The parser's events (ruamel's classes declare no attributes), with whatever the parser raises turned into one sentence."""
     try:
-        yield from YAML(typ="rt").parse(text)
+        yield from YAML(typ="safe", pure=True).parse(text)
     except Exception as error:  # on arbitrary text the parser raises ValueError, IndexError and others beside its own
         problem, line = "an escape or character that YAML does not allow", None
         if isinstance(error, ReaderError):
