@@ -48,8 +48,12 @@ def _partial_bytes(ctas: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _output_bytes(plan: KernelPlan, ctas: NDArray[np.int64]) -> int:
-    shapes, counts = np.unique(np.stack([ctas[:, GROUP], _side(ctas, 0), _side(ctas, 1)], axis=1), axis=0, return_counts=True)
+    m, n = _side(ctas, 0), _side(ctas, 1)
+    rows, columns = int(m.max(initial=0)) + 1, int(n.max(initial=0)) + 1
+    # one number a shape: far quicker to sort than rows of a table
+    codes, counts = np.unique((ctas[:, GROUP] * rows + m) * columns + n, return_counts=True)
+    shapes = zip((codes // (rows * columns)).tolist(), (codes // columns % rows).tolist(), (codes % columns).tolist(), strict=True)
     return sum(
-        operand_bytes(plan.outputs[group], int(m), int(n)) * int(count)
-        for (group, m, n), count in zip(shapes.tolist(), counts.tolist(), strict=True)
+        operand_bytes(plan.outputs[group], height, width) * count
+        for (group, height, width), count in zip(shapes, counts.tolist(), strict=True)
     )
