@@ -97,8 +97,8 @@ def native_on_array(spec: SystolicSpec, pattern: NMPattern, k: int) -> Native:
     held = spec.array.nm.held()
     fitting = pattern if held is None else min((own for own in held if own.contains(pattern)), key=lambda p: (p.density, p.m), default=None)
     if fitting is None:
-        have = ", ".join(map(str, held or ())) or "no pattern"
-        return Native(None, f"{spec.name} holds {have}, none of which contains {pattern}: runs dense")
+        have = f"holds {', '.join(map(str, held))}, none of which contains {pattern}" if held else "has no N:M selectors"
+        return Native(None, f"{spec.name} {have}: runs dense")
     if fitting.compressed_k(k) >= k:
         return Native(None, f"tail: {fitting} of a reduction of {k} keeps {fitting.compressed_k(k)}, which saves nothing: runs dense")
     if fitting != pattern:
