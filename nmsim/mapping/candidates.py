@@ -13,7 +13,7 @@ import numpy as np
 from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
 from nmsim.errors import InputError
 from nmsim.mapping.ctas import count_ctas, cta_table
-from nmsim.mapping.layout import Layout
+from nmsim.mapping.layout import Layout, require_memory
 from nmsim.mapping.lower import index_bits
 from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
@@ -54,6 +54,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
     """The `keep` most promising kernels, best first; InputError where the machine has no instruction for the type."""
     if not problem.groups:
         raise InputError("the convolution reads nothing but padding: no product is left to run", path=problem.label)
+    require_memory(spec.dram, problem.label, sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors))
     pattern = "dense" if problem.pattern is None else str(problem.pattern)
     mma = best_mma(spec, problem.dtype, pattern)
     if mma is None:

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nmsim.arch.spec import DramSpec
+from nmsim.errors import InputError
 from nmsim.mapping.problem import Tensor, View
 from nmsim.rules import box
 
 _ALIGNMENT_BYTES = 2 << 20
 """Tensors start on 2 MiB, the page size of the device allocator."""
+
+
+def require_memory(dram: DramSpec, label: str, nbytes: int) -> None:
+    """InputError where tensors of `nbytes` in all do not fit the machine's DRAM."""
+    if nbytes > dram.capacity_gib << 30:
+        raise InputError(f"the tensors take {nbytes / 2**30:,.0f} GiB, and the machine has {dram.capacity_gib} GiB of DRAM", path=label)
 
 
 class Layout:

@@ -25,8 +25,8 @@ def native_pattern(spec: GpuSpec, dtype: str, pattern: NMPattern, k: int, taps: 
     held = sorted({mma.nm for mma in spec.tensor_core.mma if mma.dtype == dtype and mma.nm is not None}, key=lambda p: (p.density, p.m))
     fitting = next((own for own in held if own.contains(pattern)), None)
     if fitting is None:
-        have = ", ".join(str(own) for own in held) or "no sparse pattern"
-        return Native(None, f"{spec.name} holds {have} for {dtype}, none of which contains {pattern}: runs dense")
+        have = f"{', '.join(map(str, held))}, none of which contains {pattern}" if held else "no sparse pattern"
+        return Native(None, f"{spec.name} holds for {dtype} {have}: runs dense")
     if fitting.compressed_k(k) * taps >= k * taps:
         return Native(None, f"tail: {fitting} of a reduction of {k} keeps {fitting.compressed_k(k)}, which saves nothing: runs dense")
     if fitting != pattern:

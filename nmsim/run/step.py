@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nmsim.arch.spec import GpuSpec
 from nmsim.energy.clock import clock_under_cap
 from nmsim.energy.model import static_energy_j
+from nmsim.mapping.layout import require_memory
 from nmsim.mapping.stream import plan_stream
 from nmsim.result.rows import KernelRow
 from nmsim.rules.stalls import STALL_NAMES
@@ -110,6 +111,7 @@ class Simulator:
         key = ("stream", bytes_read, bytes_written, flops)
         if key not in self._boost:
             spec = self.spec
+            require_memory(spec.dram, name, bytes_read + bytes_written)
             plan = plan_stream(name, bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes)
             self._boost[key] = run_at(spec, plan, spec.clock.boost_mhz, self.options)
         return self._boost[key]

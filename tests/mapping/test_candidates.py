@@ -154,3 +154,9 @@ def test_split_k_stores_a_workspace_of_fp32_tiles(spec: GpuSpec) -> None:
 def test_waves_are_ctas_over_those_that_run_at_once(spec: GpuSpec) -> None:
     for plan in plans(spec, problem_of(2048, 2048, 512)):
         assert plan.waves(spec.sm.count) == len(plan.ctas) / (spec.sm.count * plan.occupancy)
+
+
+def test_tensors_larger_than_the_memory_are_refused_with_both_sizes(spec: GpuSpec) -> None:
+    """1 Mi x 16 Mi FP16 of A are 32 TiB, with a little of B and D."""
+    with pytest.raises(InputError, match=r"fc:forward: the tensors take 32,768 GiB, and the machine has 80 GiB of DRAM"):
+        rank(spec, problem_of(1 << 20, 1, 1 << 24))

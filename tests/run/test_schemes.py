@@ -129,7 +129,7 @@ def test_a_type_without_a_sparse_instruction_runs_dense(spec: GpuSpec, make_trac
     mask = nm_mask(weights(48, 64), TWO_FOUR, 1)
     found = traced(spec, make_trace(layer(mask, structures, dtype="int4"), {"fc": mask}))["fc:forward"]
     assert not found.ran_sparse
-    assert "holds no sparse pattern for int4" in found.reason
+    assert "holds for int4 no sparse pattern: runs dense" in found.reason
 
 
 @pytest.mark.parametrize(("inputs", "sparse"), [(1, False), (2, False), (3, True), (4, True), (5, True)])

@@ -1,0 +1,91 @@
+"""Tile-wise plans on the machine: what they save, and what unequal tiles cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmsim.arch.spec import GpuSpec, TileSpec
+from nmsim.mapping.candidates import build_plan, rank
+from nmsim.mapping.lower import lower_dense
+from nmsim.mapping.tile_wise import lower_tile_wise
+from nmsim.run.choice import RunOptions, best_kernel, run_at
+from nmsim.run.kernel import KernelRun
+from nmsim.workload.catalogue import conv_gemms, linear_gemms
+from nmsim.workload.gemm import PHASES, ConvGeometry, Gemm
+from nmsim.workload.trace import TileWisePlan
+
+OPTIONS = RunOptions()
+WIDTH = 128
+
+
+def plan_of(columns: int, rows: int, kept_columns: int, kept_rows: Sequence[int]) -> TileWisePlan:
+    generator = np.random.default_rng(3)
+    chosen_columns = np.zeros(columns, dtype=np.bool_)
+    chosen_columns[generator.choice(columns, kept_columns, replace=False)] = True
+    chosen_rows = np.zeros((len(kept_rows), rows), dtype=np.bool_)
+    for tile, count in enumerate(kept_rows):
+        chosen_rows[tile, generator.choice(rows, count, replace=False)] = True
+    return TileWisePlan(WIDTH, chosen_columns, chosen_rows)
+
+
+def of_phase(gemms: Sequence[Gemm], phase: str) -> Gemm:
+    return next(gemm for gemm in gemms if gemm.phase == phase)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_plan_of_half_n_and_half_k_is_faster_than_dense_on_a_big_gemm(phase: str, spec: GpuSpec) -> None:
+    """2048 x 2048 x 2048 with a quarter of its weights: at most half of the dense cycles, at least the quarter of its MACs."""
+    gemm = of_phase(linear_gemms("fc", 2048, 2048, 2048, "fp16"), phase)
+    quarter = lower_tile_wise(gemm, plan_of(2048, 2048, 1024, [1024] * 8))
+    assert sum(group.m * group.n * group.k for group in quarter.groups) * 4 == gemm.macs
+    dense, sparse = best_kernel(spec, lower_dense(gemm), OPTIONS), best_kernel(spec, quarter, OPTIONS)
+    assert 0.25 * dense.cycles < sparse.cycles < 0.5 * dense.cycles
+    assert sparse.counters.dense_equivalent_macs == gemm.macs
+
+
+def one_wave(spec: GpuSpec) -> GpuSpec:
+    """A library of one 128x128 tile, so that 9 x 12 output tiles are one CTA for each of 108 SMs."""
+    tile = TileSpec(cta=(128, 128, 64), warp=(64, 64), stages=4)
+    return spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": (tile,), "max_split_k": 1})})
+
+
+def run_rows(spec: GpuSpec, rows: Sequence[int]) -> KernelRun:
+    machine = one_wave(spec)
+    gemm = linear_gemms("fc", 9 * 128, 1024, 12 * 128, "fp16")[0]
+    problem = lower_tile_wise(gemm, plan_of(12 * 128, 1024, 12 * 128, rows))
+    plan = build_plan(machine, rank(machine, problem)[0])
+    assert len(plan.ctas) == machine.sm.count
+    return run_at(machine, plan, machine.clock.boost_mhz, OPTIONS)
+
+
+@settings(max_examples=15, deadline=None)
+@given(moved=st.lists(st.integers(-8, 8), min_size=6, max_size=6).filter(any))
+def test_unequal_tiles_never_shorten_a_launch_of_one_wave_and_leave_sms_idle(moved: list[int], spec: GpuSpec) -> None:
+    """1152 x 1536 x 1024 at half of its weights: rows moved from one tile to another keep the work and lengthen the longest."""
+    shift = [delta * 32 for delta in moved]
+    uneven = run_rows(spec, [512 + delta for delta in shift] + [512 - delta for delta in shift])
+    even = run_rows(spec, [512] * 12)
+    assert uneven.counters.executed_macs == even.counters.executed_macs
+    assert uneven.cycles > even.cycles
+    assert uneven.stall_cycles["imbalance"] > even.stall_cycles["imbalance"]
+
+
+def test_the_time_of_one_wave_is_that_of_its_fullest_tile(spec: GpuSpec) -> None:
+    """One tile of 12 with all 1024 rows, the others with what that leaves them: the time of an even plan that keeps everything."""
+    longest = run_rows(spec, [1024] + [464] * 10 + [512 * 12 - 1024 - 4640])
+    assert longest.cycles == pytest.approx(run_rows(spec, [1024] * 12).cycles, rel=0.1)
+    assert longest.stall_cycles["imbalance"] > 0.3 * longest.cycles
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_strided_convolution_runs_tile_wise_faster_than_dense(phase: str, spec: GpuSpec) -> None:
+    from nmsim.mapping.convolution import lower_convolution
+
+    conv = ConvGeometry(32, 28, 28, 256, 512, 3, 3, 2, 2, 1, 1)
+    gemm = of_phase(conv_gemms("conv", conv, "fp16"), phase)
+    plan = plan_of(512, 9 * 256, 256, [9 * 128] * 2)
+    dense, sparse = (best_kernel(spec, problem, OPTIONS) for problem in (lower_convolution(gemm, None), lower_tile_wise(gemm, plan)))
+    assert sparse.cycles < dense.cycles
