@@ -17,10 +17,12 @@ from nmsim.hw.compiled_loop import chip_loop
 from nmsim.hw.compiled_state import (
     COUNT_ACCESSES,
     COUNT_ACTIVATES,
+    COUNT_FETCHED,
     COUNT_LOOKUPS,
     COUNT_MISSES,
     COUNT_READ,
     COUNT_WRITTEN,
+    COUNT_WRITTEN_BACK,
     TOTAL_READ,
     TOTAL_UNEXPLAINED,
     TOTAL_WRITTEN,
@@ -31,6 +33,7 @@ from nmsim.hw.compiled_state import (
     new_sms,
     rewound,
 )
+from nmsim.hw.leftover import dirty_strangers
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.object_code import Compiled, compiled_function, object_file
 from nmsim.hw.outcome import ChipOutcome
@@ -75,10 +78,10 @@ class CompiledChip:
 
     def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks) -> None:
         self._timing, self._plan, self._mainloop = timing, plan, mainloop
-        self._l2: L2State = new_l2(timing, plan.tensors, plan.blocks)
+        self._l2: L2State = new_l2(timing, plan.tensors, plan.blocks, dirty_strangers(timing, plan))
 
     def run(self) -> ChipOutcome:
-        """Run every CTA to its end, the L2 as the last run left it (empty at first)."""
+        """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
         slots = plan.occupancy * timing.sms
         loop = np.array([plan.mainloop.stages, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64)
@@ -91,7 +94,7 @@ class CompiledChip:
             plan.accumulate,
         )
         dram = new_dram(timing)
-        l2 = self._l2 = rewound(self._l2)
+        l2 = self._l2
         sms = new_sms(timing, len(mainloop.period))
         totals = np.zeros(3, dtype=np.int64)
         tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
@@ -113,6 +116,7 @@ class CompiledChip:
             heap[1],
             np.zeros(PARTS, dtype=np.int64),
         )
+        self._l2 = rewound(l2)
         return ChipOutcome(
             ticks=int(ticks),
             reserved_ticks=sms.reserved_ticks,
@@ -127,6 +131,9 @@ class CompiledChip:
             dram_accesses=int(dram.counts[COUNT_ACCESSES]),
             block_lookups=int(l2.counts[COUNT_LOOKUPS]),
             block_misses=int(l2.counts[COUNT_MISSES]),
+            fetched_bytes=int(l2.counts[COUNT_FETCHED]),
+            written_back_bytes=int(l2.counts[COUNT_WRITTEN_BACK]),
+            drained=int(dram.bus_free.max()),
         )
 
 

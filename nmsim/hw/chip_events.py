@@ -19,6 +19,7 @@ from nmsim.engine.environment import KeyedEnvironment
 from nmsim.hw.dram import Dram
 from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.mainloop import MainloopTicks
+from nmsim.hw.leftover import dirty_strangers
 from nmsim.hw.outcome import ChipOutcome
 from nmsim.hw.sm import Sm
 from nmsim.hw.timing import ChipTiming
@@ -33,7 +34,7 @@ Process = Generator[Event, None, None]
 class Chip:
     """A whole machine running one kernel; build it, `run` it once, read the outcome."""
 
-    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks) -> None:
+    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, dirty_strangers: int = 0) -> None:
         self._t = timing
         self._plan = plan
         self._mainloop = mainloop
@@ -46,7 +47,7 @@ class Chip:
         self._tile: tuple[int, int, int] = plan.mainloop.cta_tile
         self._env = KeyedEnvironment()
         self.dram = Dram(timing)
-        self.l2 = L2(timing, self.dram, plan.tensors.tolist())
+        self.l2 = L2(timing, self.dram, plan.tensors.tolist(), dirty_strangers)
         self.sms = [Sm(index, timing, self.l2, mainloop) for index in range(timing.sms)]
         self._next_cta = 0
         self._released: dict[tuple[int, int], bool] = {}
@@ -166,14 +167,18 @@ class Chip:
             dram_accesses=self.dram.accesses,
             block_lookups=self.l2.lookups,
             block_misses=self.l2.misses,
+            fetched_bytes=self.l2.fetched_bytes,
+            written_back_bytes=self.l2.written_back_bytes,
+            drained=self.dram.drained,
         )
 
 
 def run_events(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False) -> ChipOutcome:
     """Run one kernel with simpy; `warm` starts from the L2 contents that one untimed run of the same kernel leaves."""
+    cold = Chip(timing, plan, mainloop, dirty_strangers=dirty_strangers(timing, plan))
+    if not warm:
+        return cold.run()
+    cold.run()
     chip = Chip(timing, plan, mainloop)
-    if warm:
-        first = Chip(timing, plan, mainloop)
-        first.run()
-        chip.l2.warm_from(first.l2)
+    chip.l2.warm_from(cold.l2)
     return chip.run()

@@ -11,10 +11,14 @@ from __future__ import annotations
 from nmsim.hw.compiled_state import (
     COUNT_ACCESSES,
     COUNT_ACTIVATES,
+    COUNT_FETCHED,
     COUNT_LOOKUPS,
     COUNT_MISSES,
     COUNT_READ,
     COUNT_WRITTEN,
+    COUNT_WRITTEN_BACK,
+    DIRTY_STRANGERS,
+    RESIDENT_BYTES,
     TOTAL_READ,
     TOTAL_WRITTEN,
 )
@@ -77,9 +81,10 @@ def dram_access(timing, dram, arrival, address, nbytes, is_write):
 
 
 @rule
-def _fetch(timing, dram, arrival, t, row_block, column_block):
+def _fetch(timing, dram, l2, arrival, t, row_block, column_block):
     """`L2._fetch`: (filled, queue, row, bus) of the last piece of a block."""
     address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
+    l2.counts[COUNT_FETCHED] += size
     last, queue, row, bus = arrival, 0, 0, 0
     for chunk in range(chunks):
         nbytes = min(unit, size - chunk * unit)
@@ -113,6 +118,7 @@ def _write_back(timing, dram, l2, block, now):
     row_block = (block - t[FIRST_BLOCK]) // t[BLOCK_COLUMNS]
     column_block = (block - t[FIRST_BLOCK]) % t[BLOCK_COLUMNS]
     address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
+    l2.counts[COUNT_WRITTEN_BACK] += size
     for chunk in range(chunks):
         dram_access(timing, dram, now, address + chunk * step, min(unit, size - chunk * unit), 1)
 
@@ -129,17 +135,25 @@ def _block_size(timing, l2, block):
 
 
 @rule
-def _install(timing, dram, l2, block, size, dirty, now):
-    """`L2._install`: place a block, evicting the least recently used ones until it fits."""
+def _install(timing, dram, l2, block, t, row_block, column_block, dirty, now):
+    """`L2._install`: place a block, pushing dirty strangers out first, then the least recently used blocks until it fits."""
+    address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
+    if l2.scalars[DIRTY_STRANGERS]:
+        for chunk in range(chunks):
+            nbytes = min(unit, size - chunk * unit, l2.scalars[DIRTY_STRANGERS])
+            if nbytes:
+                l2.scalars[DIRTY_STRANGERS] -= nbytes
+                l2.counts[COUNT_WRITTEN_BACK] += nbytes
+                dram_access(timing, dram, now, address + chunk * step, nbytes, 1)
     head = l2.newer.size - 1
     _link_newest(l2, block)
     l2.dirty[block] = dirty
-    l2.scalars[0] += size
-    while l2.scalars[0] > timing[_CAPACITY] and l2.newer[head] != block:
+    l2.scalars[RESIDENT_BYTES] += size
+    while l2.scalars[RESIDENT_BYTES] > timing[_CAPACITY] and l2.newer[head] != block:
         victim = l2.newer[head]
         _unlink(l2, victim)
         l2.older[victim] = -1
-        l2.scalars[0] -= _block_size(timing, l2, victim)
+        l2.scalars[RESIDENT_BYTES] -= _block_size(timing, l2, victim)
         if l2.dirty[victim]:
             _write_back(timing, dram, l2, victim, now)
 
@@ -177,11 +191,10 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
                     data = filled
             else:
                 l2.counts[COUNT_MISSES] += 1
-                filled, queue, row, bus = _fetch(timing, dram, start + request, t, row_block, column_block)
+                filled, queue, row, bus = _fetch(timing, dram, l2, start + request, t, row_block, column_block)
                 l2.filled[block] = filled
                 data = max(data, filled + latency - request)
-                size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
-                _install(timing, dram, l2, block, size, 0, start + request)
+                _install(timing, dram, l2, block, t, row_block, column_block, 0, start + request)
             if data > landed:
                 landed = data
                 l2_queue, l2_latency = start - now, data - start - queue - row - bus
@@ -224,7 +237,6 @@ def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
             else:
                 l2.counts[COUNT_MISSES] += 1
                 latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
-                size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
-                _install(timing, dram, l2, block, size, 1, start + latency // 2)
+                _install(timing, dram, l2, block, t, row_block, column_block, 1, start + latency // 2)
     l2.counts[COUNT_LOOKUPS] += done
     return last_end

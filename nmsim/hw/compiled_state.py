@@ -39,7 +39,7 @@ class L2State(NamedTuple):
     free: Int64
     remainder: Int64
     scalars: Int64
-    """[0] resident bytes."""
+    """Resident bytes, and dirty bytes of an earlier kernel still to be pushed out."""
     tensors: Int64
     """Descriptors by ascending first block."""
     counts: Int64
@@ -82,7 +82,8 @@ class CtaState(NamedTuple):
 RING = 16
 """Places for k-tiles in flight: a power of two, at least the most stages a tile may have."""
 (COUNT_READ, COUNT_WRITTEN, COUNT_ACTIVATES, COUNT_ACCESSES) = range(4)
-(COUNT_LOOKUPS, COUNT_MISSES) = range(2)
+(COUNT_LOOKUPS, COUNT_MISSES, COUNT_FETCHED, COUNT_WRITTEN_BACK) = range(4)
+(RESIDENT_BYTES, DIRTY_STRANGERS) = range(2)
 (TOTAL_READ, TOTAL_WRITTEN, TOTAL_UNEXPLAINED) = range(3)
 
 
@@ -101,8 +102,8 @@ def new_dram(timing: ChipTiming) -> DramState:
     )
 
 
-def new_l2(timing: ChipTiming, tensors: Int64, blocks: int) -> L2State:
-    """An empty L2."""
+def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int) -> L2State:
+    """An L2 that holds nothing of this kernel, and `dirty_strangers` bytes to be written back."""
     older = np.full(blocks + 1, -1, dtype=np.int64)
     newer = np.full(blocks + 1, -1, dtype=np.int64)
     older[blocks] = newer[blocks] = blocks
@@ -113,9 +114,9 @@ def new_l2(timing: ChipTiming, tensors: Int64, blocks: int) -> L2State:
         filled=np.zeros(blocks, dtype=np.int64),
         free=np.zeros(timing.partition_mask + 1, dtype=np.int64),
         remainder=np.zeros(timing.partition_mask + 1, dtype=np.int64),
-        scalars=np.zeros(1, dtype=np.int64),
+        scalars=np.array([0, dirty_strangers], dtype=np.int64),
         tensors=tensors,
-        counts=np.zeros(2, dtype=np.int64),
+        counts=np.zeros(4, dtype=np.int64),
     )
 
 
@@ -126,6 +127,7 @@ def rewound(l2: L2State) -> L2State:
         free=np.zeros_like(l2.free),
         remainder=np.zeros_like(l2.remainder),
         counts=np.zeros_like(l2.counts),
+        scalars=np.array([l2.scalars[RESIDENT_BYTES], 0], dtype=np.int64),
     )
     return fresh
 

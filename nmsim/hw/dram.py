@@ -36,6 +36,11 @@ class Dram:
         self._refresh_window = [first_refresh(timing, channel) for channel in range(timing.channels)]
         self.read_bytes = self.write_bytes = self.activates = self.accesses = 0
 
+    @property
+    def drained(self) -> int:
+        """Tick at which the last channel's bus is through with everything booked so far."""
+        return max(self._bus_free)
+
     def access(self, arrival: int, address: int, nbytes: int, is_write: int) -> tuple[int, int, int, int]:
         """One access of at most an interleave. Returns (end, queue, row, bus): when its last byte is there, and why so late."""
         t = self._t

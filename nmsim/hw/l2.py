@@ -1,7 +1,8 @@
 """The shared L2: partitions with bandwidth, near and far latency, blocks kept by least recent use, write-back.
 
 Modelled: capacity in bytes, LRU replacement, look-up by block (a byte range of a stored tensor), misses that later
-requests join, dirty blocks written to DRAM when evicted, each partition's bandwidth as a FIFO server.
+requests join, dirty blocks written to DRAM when evicted, each partition's bandwidth as a FIFO server. A cold L2 is full of
+strangers, some of them dirty: what an earlier kernel left. The first blocks installed push those out, and pay for it.
 Not modelled: sets and ways, conflicts between the slices of a partition (their sustained rate is a parameter), sectors:
 a block is fetched whole.
 """
@@ -22,8 +23,10 @@ Descriptor = list[int]
 class L2:
     """Serves block look-ups; all times in ticks."""
 
-    def __init__(self, timing: ChipTiming, dram: Dram, tensors: list[Descriptor]) -> None:
+    def __init__(self, timing: ChipTiming, dram: Dram, tensors: list[Descriptor], dirty_strangers: int = 0) -> None:
+        """`dirty_strangers`: bytes that an earlier kernel left to be written back."""
         self._t = timing
+        self._dirty_strangers = dirty_strangers
         self._dram = dram
         self._tensors = tensors
         self._free = [0] * (timing.partition_mask + 1)
@@ -32,7 +35,7 @@ class L2:
         """block -> (bytes, dirty), least recently used first."""
         self._filled: dict[int, int] = {}
         self._resident_bytes = 0
-        self.lookups = self.misses = 0
+        self.lookups = self.misses = self.fetched_bytes = self.written_back_bytes = 0
 
     def warm_from(self, other: L2) -> None:
         """Take over the contents (not the times) of an L2 that an earlier launch left behind."""
@@ -87,6 +90,7 @@ class L2:
     def _fetch(self, arrival: int, t: Descriptor, row_block: int, column_block: int) -> tuple[int, int, int, int]:
         """Read a block from DRAM. Returns (tick it is filled, queue, row, bus) of its last piece."""
         address, step, chunks, unit, size = block_chunks(t, row_block, column_block, self._t.interleave_shift)
+        self.fetched_bytes += size
         last, queue, row, bus = arrival, 0, 0, 0
         for chunk in range(chunks):
             nbytes = min(unit, size - chunk * unit)
@@ -96,8 +100,14 @@ class L2:
         return last + self._t.controller, queue, row, bus + self._t.controller
 
     def _install(self, block: int, t: Descriptor, row_block: int, column_block: int, dirty: int, now: int) -> None:
-        """Give a block a place, evicting the least recently used ones until it fits."""
-        size = block_chunks(t, row_block, column_block, self._t.interleave_shift)[4]
+        """Give a block a place: push dirty strangers out first, then evict the least recently used blocks until it fits."""
+        address, step, chunks, unit, size = block_chunks(t, row_block, column_block, self._t.interleave_shift)
+        for chunk in range(chunks):
+            nbytes = min(unit, size - chunk * unit, self._dirty_strangers)
+            if nbytes:
+                self._dirty_strangers -= nbytes
+                self.written_back_bytes += nbytes
+                self._dram.access(now, address + chunk * step, nbytes, 1)
         self._resident[block] = (size, dirty)
         self._resident_bytes += size
         while self._resident_bytes > self._t.l2_capacity and len(self._resident) > 1:
@@ -110,6 +120,7 @@ class L2:
         owner = next(t for t in reversed(self._tensors) if t[FIRST_BLOCK] <= block)
         row_block, column_block = divmod(block - owner[FIRST_BLOCK], owner[BLOCK_COLUMNS])
         address, step, chunks, unit, size = block_chunks(owner, row_block, column_block, self._t.interleave_shift)
+        self.written_back_bytes += size
         for chunk in range(chunks):
             nbytes = min(unit, size - chunk * unit)
             self._dram.access(now, address + chunk * step, nbytes, 1)

@@ -31,6 +31,12 @@ class ChipOutcome:
     dram_accesses: int
     block_lookups: int
     block_misses: int
+    fetched_bytes: int
+    """Bytes of the blocks that were read-missed: what DRAM was asked for."""
+    written_back_bytes: int
+    """Bytes of the dirty blocks that were pushed out."""
+    drained: int
+    """Tick at which the DRAM buses were through with the last posted write."""
 
     def equals(self, other: ChipOutcome) -> bool:
         """True where every tick and counter is the same."""

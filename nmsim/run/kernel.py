@@ -64,8 +64,10 @@ def run_engine(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, e
 def account(plan: KernelPlan, mainloop: MainloopTiming, outcome: ChipOutcome, clock_mhz: int) -> KernelRun:
     """Turn ticks into cycles by reason: what the pipe was reserved for is split by the SM level's own stalls."""
     sms = len(outcome.stalls)
+    draining = max(0, outcome.drained - outcome.ticks) / TICKS_PER_CYCLE  # posted writes that outlast the last CTA
     busy_per_k_tile = mainloop.busy_cycles[0] / mainloop.busy_cycles[1]
     stalls = {name: float(outcome.stalls[:, index].sum()) / sms / TICKS_PER_CYCLE for index, name in enumerate(STALL_NAMES)}
+    stalls[Stall.EPILOGUE.name.lower()] += draining
     busy = 0.0
     for level, share in enumerate(mainloop.stall_share):
         reserved = float(outcome.reserved_ticks[:, level].sum()) / sms / TICKS_PER_CYCLE
@@ -93,4 +95,4 @@ def account(plan: KernelPlan, mainloop: MainloopTiming, outcome: ChipOutcome, cl
         l2_block_misses=outcome.block_misses,
         k_tiles=k_tiles,
     )
-    return KernelRun(plan, clock_mhz, outcome.ticks / TICKS_PER_CYCLE, busy, stalls, counters)
+    return KernelRun(plan, clock_mhz, outcome.ticks / TICKS_PER_CYCLE + draining, busy, stalls, counters)

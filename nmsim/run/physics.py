@@ -29,7 +29,7 @@ def _account(plan: KernelPlan, outcome: ChipOutcome) -> None:
 
 
 def _conserve(timing: ChipTiming, plan: KernelPlan, outcome: ChipOutcome) -> None:
-    """k-tiles run and bytes moved are the planned ones; a block is fetched once a miss."""
+    """k-tiles run and bytes moved are the planned ones; DRAM served what the L2 fetched and pushed out."""
     if int(outcome.k_tiles.sum()) != plan.k_tiles:
         raise PhysicsError(f"{plan.name}: ran {int(outcome.k_tiles.sum())} of {plan.k_tiles} k-tiles")
     if timing.ideal_memory:
@@ -40,8 +40,12 @@ def _conserve(timing: ChipTiming, plan: KernelPlan, outcome: ChipOutcome) -> Non
     ):
         if moved != planned:
             raise PhysicsError(f"{plan.name}: {what} {moved} bytes of L2, planned {planned}")
-    if outcome.block_misses > outcome.block_lookups:
-        raise PhysicsError(f"{plan.name}: more misses than look-ups")
+    for what, served, asked in (
+        ("read", outcome.dram_read_bytes, outcome.fetched_bytes),
+        ("wrote", outcome.dram_write_bytes, outcome.written_back_bytes),
+    ):
+        if served != asked:
+            raise PhysicsError(f"{plan.name}: DRAM {what} {served} bytes where the L2 asked for {asked}")
 
 
 def _bound(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, outcome: ChipOutcome) -> None:
@@ -53,11 +57,11 @@ def _bound(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, outco
         bounds |= {
             "SM ports": _ticks(outcome.l2_read_bytes, timing.port_rate) / timing.sms,
             "L2": _ticks(outcome.l2_read_bytes + outcome.l2_write_bytes, timing.l2_rate) / partitions,
-            "DRAM": _ticks(outcome.dram_read_bytes, timing.bus_rate) / timing.channels,
+            "DRAM": _ticks(outcome.dram_read_bytes + outcome.dram_write_bytes, timing.bus_rate) / timing.channels,
         }
     slack = len(outcome.stalls) + timing.channels  # each server may hold back less than a tick
     for unit, ticks in bounds.items():
-        if outcome.ticks + slack < ticks:
+        if max(outcome.ticks, outcome.drained) + slack < ticks:
             raise PhysicsError(f"{plan.name}: {outcome.ticks} ticks is faster than the {unit} bound of {ticks:.0f}")
 
 

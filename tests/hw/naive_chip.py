@@ -87,9 +87,9 @@ class NaiveOutcome:
 class NaiveChip:
     """One launch; `tags` are what an earlier one left in the L2."""
 
-    def __init__(self, machine: Mapping[str, int], kernel: PlainKernel, tags: list[Tag]) -> None:
+    def __init__(self, machine: Mapping[str, int], kernel: PlainKernel, tags: list[Tag], dirty_strangers: int) -> None:
         self._m, self._k = dict(machine), kernel
-        self.memory = Memory(self._m, tags)
+        self.memory = Memory(self._m, tags, dirty_strangers)
         self._sms = [Sm(index) for index in range(machine["sms"])]
         self._waiting_ctas = list(range(len(kernel.ctas)))
         self._resident: list[Cta] = []
@@ -300,10 +300,25 @@ class NaiveChip:
 
 
 def run_naive(machine: Mapping[str, int], kernel: PlainKernel, *, warm: bool) -> NaiveOutcome:
-    """Run a launch; `warm` after one untimed run of the same launch, keeping tags and dirty marks but no times."""
-    tags: list[Tag] = []
-    if warm:
-        first = NaiveChip(machine, kernel, [])
-        first.run()
-        tags = first.memory.tags
-    return NaiveChip(machine, kernel, tags).run()
+    """Run a launch; `warm` after one untimed run of the same launch, keeping tags and dirty marks but no times.
+
+    A cold launch finds as many dirty bytes of strangers in the L2 as it writes itself, as far as the L2 can hold them.
+    """
+    cold = NaiveChip(machine, kernel, [], min(machine["l2_capacity"], bytes_written(kernel)))
+    if not warm:
+        return cold.run()
+    cold.run()
+    return NaiveChip(machine, kernel, cold.memory.tags, 0).run()
+
+
+def bytes_written(kernel: PlainKernel) -> int:
+    """The output tiles, and a tile of FP32 partial sums for every slice of K that is not the last."""
+    total = 0
+    for row in kernel.ctas:
+        rows, columns = row["m1"] - row["m0"], row["n1"] - row["n0"]
+        if row["slice"] + 1 < row["slices"]:
+            total += 4 * rows * columns
+            continue
+        t = kernel.outputs[row["group"]]
+        total += bytes_of(t, rows, columns) if t["dimension"] == 0 else bytes_of(t, columns, rows)
+    return total

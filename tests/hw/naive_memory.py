@@ -285,8 +285,10 @@ class Tag:
 class Memory:
     """Tags, partitions and channels of the machine."""
 
-    def __init__(self, machine: dict[str, int], tags: list[Tag]) -> None:
+    def __init__(self, machine: dict[str, int], tags: list[Tag], dirty_strangers: int) -> None:
         self._m = machine
+        self._dirty_strangers = dirty_strangers
+        """Bytes that an earlier kernel left: the first blocks placed push them out, piece by piece."""
         self.tags = tags
         """Least recently used first."""
         self._fills: dict[int, Fill] = {}
@@ -330,6 +332,11 @@ class Memory:
         return None
 
     def _place(self, tag: Tag, cause: Job, delay: int) -> None:
+        for address, nbytes in tag.pieces:
+            pushed_out = min(nbytes, self._dirty_strangers)
+            if pushed_out:
+                self._dirty_strangers -= pushed_out
+                self._access(cause, delay, (address, pushed_out), True)
         self.tags.append(tag)
         while len(self.tags) > 1 and sum(resident.size for resident in self.tags) > self._m["l2_capacity"]:
             victim = self.tags.pop(0)
