@@ -52,7 +52,7 @@ def _timing(sm_key: str, key: MainloopKey, occupancy: int, carried: _Spec) -> Ma
     file = cache_folder() / "mainloops" / f"{name}.json"
     try:
         return MainloopTiming.from_json(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass  # not there, or not ours any more: simulate it
     timing = _simulate(carried.spec, key, occupancy)
     _keep(file, json.dumps(timing.to_json()))

@@ -51,7 +51,7 @@ def simulate_trace(
         rows=tuple(rows),
         phases=phase_totals(rows),
         total=total,
-        notes=tuple(_notes(trace, rows, total)),
+        notes=tuple(_notes(trace, rows, total, spec.clock.boost_mhz)),
     )
 
 
@@ -90,7 +90,7 @@ def ceilings(spec: GpuSpec, trace: Trace, clock_mhz: int) -> Ceilings:
     )
 
 
-def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal]) -> list[str]:
+def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal], boost_mhz: int) -> list[str]:
     """The sentences a reader should see first."""
     notes = list(trace.provenance.notes)
     traced = [row for row in rows if row.scheme == "traced"]
@@ -106,9 +106,7 @@ def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal
         bound = max(traced, key=lambda row: row.time_us).bound
         notes.append(why_slower("the traced recipe", time_us, dense.time_us, busy_us, launch_us, bound))
     clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
-    capped = [
-        f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < max(clocks.values()) or len(set(clocks.values())) > 1
-    ]
+    capped = [f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < boost_mhz]
     if capped:
         notes.append(f"the board's power limit lowers the clock: {', '.join(capped)}")
     assumed = sorted({row.module for row in traced if "assumed" in row.reason and row.ran_sparse})
