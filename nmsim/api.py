@@ -85,8 +85,10 @@ def simulate_gemm(
         raise InputError("names the compressed operand, a or b", path="--sparse-operand", value=sparse_operand)
     known = sorted({mma.dtype for mma in spec.tensor_core.mma} if isinstance(spec, GpuSpec) else spec.energy.mac_pj)
     for option, value in (("--dtype", dtype), ("--out-dtype", out_dtype)):
-        if value not in {*known, "fp32", "int32"}:
-            raise InputError(f"{spec.name} has no such element type", path=option, value=value, fix=f"use one of {', '.join(known)}")
+        refused = {"int4", "tf32"} if option == "--out-dtype" else set()
+        if value not in {*known, "fp32", "int32"} - refused:
+            fix = f"use one of {', '.join(name for name in known if name not in refused)}"
+            raise InputError(f"{spec.name} has no such element type", path=option, value=value, fix=fix)
     gemm = what_if_gemm(m, n, k, l, dtype, out_dtype)
     parsed = None if pattern is None or pattern == "dense" else NMPattern.parse(pattern)
     options = _options(l2, engine)

@@ -21,14 +21,15 @@ def content_key(data: Any) -> str:
 
 @cache
 def source_key(*packages: str) -> str:
-    """sha256 (hex) over the Python sources of nmsim sub-packages, for caches that must notice an edit.
+    """sha256 (hex) over the Python sources of nmsim sub-packages and modules, for caches that must notice an edit.
 
     numba's own cache looks only at the file of the compiled function, not at the files it calls.
     """
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for package in sorted(packages):
-        for file in sorted((root / package).rglob("*.py")):
+        module = root / f"{package}.py"
+        for file in [module] if module.is_file() else sorted((root / package).rglob("*.py")):
             digest.update(str(file.relative_to(root)).encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

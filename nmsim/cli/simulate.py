@@ -26,7 +26,7 @@ def simulate(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also keep the results there, for nmsim report.")] = None,
-    rows: Annotated[int, typer.Option(help="GEMMs to list, slowest first; 0 for all.")] = 12,
+    rows: Annotated[int, typer.Option(min=0, help="GEMMs to list, slowest first; 0 for all.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object (an array for several traces) instead of text.")] = False,
 ) -> None:
     """Simulate the training step of each TRACE: cycles, time, energy and speed-up per phase, and why.

@@ -44,8 +44,8 @@ from nmsim.rules.sharing import PARTS
 
 OBJECT_FOLDER = "compiled"
 """Where in the cache folder compiled code is kept."""
-ENGINE_PACKAGES = ("engine", "hw", "mapping", "rules")
-"""Packages whose sources decide what the compiled code does."""
+ENGINE_PACKAGES = ("arch", "engine", "hw", "mapping", "rules", "sparsity", "units")
+"""Packages and modules whose sources decide what compiled code does and what the SM level answers."""
 
 
 def cache_folder() -> Path:

@@ -18,8 +18,8 @@ from simpy.events import Event
 from nmsim.engine.environment import KeyedEnvironment
 from nmsim.hw.dram import Dram
 from nmsim.hw.l2 import L2, Descriptor
-from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.leftover import dirty_strangers
+from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.outcome import ChipOutcome
 from nmsim.hw.sm import Sm
 from nmsim.hw.timing import ChipTiming

@@ -2,6 +2,8 @@
 
 Places past the last event hold NEVER, and the smaller child is picked by arithmetic: which of two children is earlier is a
 coin toss that a branch would lose half of the time.
+
+Modelled: nothing of the hardware, only the order of its events. Not modelled: everything else.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 

@@ -1,4 +1,7 @@
-"""The arrays the compiled chip level runs on, bundled by unit."""
+"""The arrays the compiled chip level runs on, bundled by unit.
+
+Modelled: what the units of `dram`, `l2`, `noc`, `sm` keep. Not modelled: as there.
+"""
 
 from __future__ import annotations
 

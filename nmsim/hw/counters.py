@@ -1,4 +1,7 @@
-"""Action counts of one kernel on one machine: what energy, conservation checks and roofline bounds read."""
+"""Action counts of one kernel on one machine: what energy, conservation checks and roofline bounds read.
+
+Modelled: what energy is charged for. Not modelled: data-dependent switching, instructions other than those counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the SM level tells the chip level of one mainloop: the contract between the two levels."""
+"""What the SM level tells the chip level of one mainloop: the contract between the two levels.
+
+Modelled: a steady rate for each number of resident CTAs, fill and drain. Not modelled: a rate that changes along the mainloop.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ numba's own cache saves the compiler's work but not the import of the compiler a
 longer than most simulations. Here numba compiles once; what is kept is the machine code of that one function, which
 LLVM's linker alone brings back (llvmlite, which numba brings with it). Only functions that take int64 arrays and tuples
 of them, return an integer and call nothing outside themselves can be kept.
+
+Modelled: nothing of the hardware. Not modelled: everything else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What either engine returns for one kernel launch; equal to the tick and to every counter, whichever ran."""
+"""What either engine returns for one kernel launch; equal to the tick and to every counter, whichever ran.
+
+Modelled: ticks, stalls and bytes. Not modelled: energy, which is counted from them elsewhere.
+"""
 
 from __future__ import annotations
 

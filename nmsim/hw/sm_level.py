@@ -44,7 +44,6 @@ class _Cta:
     arrived: int
     gate: Event
     completed: list[int]
-    left: list[int]
 
 
 class SmMainloop:
@@ -70,9 +69,8 @@ class SmMainloop:
         self._issue_free = [0] * spec.sm.schedulers
         self._k_tiles = WARM_UP_K_TILES + MEASURED_K_TILES
         warps = self._fragments.warps
-        self.ctas = [_Cta(warps, 0, self._env.event(), [0] * self._k_tiles, [warps] * self._k_tiles) for _ in range(residents)]
+        self.ctas = [_Cta(warps, 0, self._env.event(), [0] * self._k_tiles) for _ in range(residents)]
         self.last_result = 0
-        self._window: list[tuple[int, list[list[int]]]] = []
 
     def run(self) -> None:
         """Run every CTA for the measured k-tiles; CTAs start evenly spread over one k-tile, as they drift to be."""
@@ -102,9 +100,7 @@ class SmMainloop:
                     if start > env.tick:
                         yield env.until(start, slot)
                 ready, queued = following
-            cta.left[k_tile] -= 1
-            if not cta.left[k_tile]:
-                cta.completed[k_tile] = core.free_at
+            cta.completed[k_tile] = max(cta.completed[k_tile], core.free_at)
         self.last_result = max(self.last_result, max(accumulators))
 
     def _barrier(self, cta: _Cta) -> Process:
@@ -128,8 +124,7 @@ class SmMainloop:
         """Issue the loads of one k-step's fragments; returns (cycle all are in registers, cycles the last one queued)."""
         ready, queued = 0, 0
         for nbytes in self._fragments.loads:
-            self._issue(slot)
-            data, waited = self.port.read(self._env.tick, nbytes, self._passes)
+            data, waited = self.port.read(self._issue(slot), nbytes, self._passes)
             if data > ready:
                 ready, queued = data, waited
         return ready, queued

@@ -8,7 +8,6 @@ its reduction contiguous (the compress pass writes it so), values and metadata E
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from nmsim.mapping.problem import Group, Problem, Tensor, View
 from nmsim.rules import box
@@ -83,8 +82,3 @@ def _stored(name: str, operand: Operand, dimension: int, x: int, k: int, batch: 
     tensor = Tensor(name, rows * batch, row_bytes(columns, bits))
     fields: Mapping[int, int] = {box.ROWS_PER_BATCH: rows}
     return tensor, View(name, kind, dimension, bits, fields=fields)
-
-
-def with_note(problem: Problem, note: str) -> Problem:
-    """The same problem with a remark for the result."""
-    return replace(problem, notes=(*problem.notes, note))

@@ -63,7 +63,6 @@ class KernelPlan:
     """Of a full CTA tile, after compression; edge tiles pay it too."""
     codes_per_k_tile: int
     split_k: int = 1
-    workspace_pitch: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property

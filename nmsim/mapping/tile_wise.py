@@ -5,7 +5,8 @@ as the authors batch equal tiles): `forward` multiplies X with the tile's k_j ga
 n_j as the reduction and adds to the rows it keeps, `backward_weight` computes only the kept sub-block.
 
 Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
-Not modelled: activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
+Not modelled: the order in which tiles add to the rows of dX that they share (as atomic additions would, in any order), and the
+zeroing of rows that no tile writes; reading the lists of kept rows; activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
 packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps, in backward_data rounded up to whole channels.
 """
 

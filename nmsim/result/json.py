@@ -21,6 +21,7 @@ ROW_KEYS = (
     "reason",
     "kernel",
     "native_pattern",
+    "clock_mhz",
     "cycles",
     "time_us",
     "energy_j",

@@ -61,24 +61,12 @@ def _timing(sm_key: str, key: MainloopKey, occupancy: int, carried: _Spec) -> Ma
 
 def _simulate(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
     if key.kind == "stream":
+        from nmsim.hw.stream_level import stream_timing
+
         return stream_timing(spec, key, occupancy)
     from nmsim.hw.sm_level import simulate_mainloop
 
     return simulate_mainloop(spec, key, occupancy)
-
-
-def stream_timing(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
-    """A memory-bound pass: the CUDA cores' time for its flops, one cycle a warp-wide access at least; no simulation needed."""
-    load_cycles = -(-key.copy_bytes // (spec.shared_memory.banks * spec.shared_memory.bank_bytes))
-    cycles = max(load_cycles, -(-key.stream_flops // (2 * spec.sm.fp32_fma_per_cycle)))
-    return MainloopTiming(
-        period=((cycles, 1),) * occupancy,
-        busy_cycles=(cycles, 1),
-        fill_cycles=spec.shared_memory.latency_cycles,
-        drain_cycles=0,
-        shared_memory_bytes=0,
-        stall_share=({},) * occupancy,
-    )
 
 
 def _keep(file: Path, text: str) -> None:

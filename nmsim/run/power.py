@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec
-from nmsim.energy.model import dynamic_energy_by_unit_j, static_energy_j, total_energy_j
+from nmsim.energy.model import dynamic_energy_by_unit_j, energy_by_unit_j, total_energy_j
 from nmsim.rules.stalls import Stall
 from nmsim.run.kernel import KernelRun
 
@@ -15,8 +15,11 @@ _IMBALANCE = Stall.IMBALANCE.name.lower()
 
 @dataclass(frozen=True)
 class KernelEnergy:
-    """Joules of one launch (without the host's launch time) by unit, and the power while every SM holds a CTA."""
+    """Joules of one launch by unit, its time with the launch, and the power while every SM holds a CTA."""
 
+    launch_us: float
+    time_us: float
+    """Launch included."""
     by_unit_j: Mapping[str, float]
     energy_j: float
     busy_power_w: float
@@ -24,16 +27,19 @@ class KernelEnergy:
 
 
 def kernel_energy(spec: GpuSpec, run: KernelRun) -> KernelEnergy:
-    """Counts x costs, plus static power over the kernel's time.
+    """Counts x costs, plus static power over the time of the kernel and of its launch.
 
-    Energy is taken as spent evenly over the time in which SMs hold CTAs. A kernel of less than one wave counts as a whole.
+    For the busy power,
+    energy is taken as spent evenly over the time in which SMs hold CTAs. A kernel of less than one wave counts as a whole.
     """
     dtype = run.plan.mainloop.dtype
     dynamic = dynamic_energy_by_unit_j(run.counters, spec.energy, dtype)
-    by_unit = dynamic | {"static": static_energy_j(spec.power, run.time_us)}
+    launch_us = spec.launch.kernel_us + (spec.launch.nm_extra_us if run.plan.mainloop.pattern != "dense" else 0.0)
+    time_us = run.time_us + launch_us
+    by_unit = energy_by_unit_j(run.counters, spec.energy, spec.power, dtype, time_us)
     occupied = 1.0
     if len(run.plan.ctas) >= spec.sm.count and run.cycles:
         occupied = 1 - run.stall_cycles[_IMBALANCE] / run.cycles
     busy_us = run.time_us * occupied
     busy_power = spec.power.static_w + (total_energy_j(dynamic) / busy_us * 1e6 if busy_us else 0.0)
-    return KernelEnergy(by_unit, total_energy_j(by_unit), busy_power)
+    return KernelEnergy(launch_us, time_us, by_unit, total_energy_j(by_unit), busy_power)

@@ -1,4 +1,4 @@
-"""`nmsim gemm`: one what-if GEMM, dense, N:M or tile-wise, on one machine."""
+"""`nmsim gemm`: one what-if GEMM, dense or N:M, on one GPU-like machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmsim.arch.spec import GpuSpec
+from nmsim.energy.model import average_power_w
 from nmsim.errors import InputError
 from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.mapping.problem import Problem
 from nmsim.rules.stalls import STALL_NAMES
-from nmsim.run.bound import bound_of, why_slower
+from nmsim.run.bound import bound_of, waiting_share, why_slower
 from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, under_power_cap
 from nmsim.run.kernel import KernelRun
 from nmsim.run.native import native_pattern
@@ -90,21 +91,20 @@ def simulate_single(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse
 def _result(
     spec: GpuSpec, gemm: Gemm, run: KernelRun, dense: KernelRun, pattern: NMPattern | None, options: RunOptions, notes: tuple[str, ...]
 ) -> GemmResult:
-    launch_us = spec.launch.kernel_us + (spec.launch.nm_extra_us if run.plan.mainloop.pattern != "dense" else 0.0)
-    time_us, dense_us = run.time_us + launch_us, dense.time_us + spec.launch.kernel_us
     energy = kernel_energy(spec, run)
-    bound = bound_of(run.busy_cycles, run.stall_cycles, launch_us * run.clock_mhz)
+    time_us, dense_us = energy.time_us, kernel_energy(spec, dense).time_us
+    bound = bound_of(run.busy_cycles, run.stall_cycles, energy.launch_us * run.clock_mhz)
     if run is not dense and time_us > dense_us:
-        busy_us = run.busy_cycles / run.clock_mhz
-        notes = (*notes, why_slower(str(pattern), time_us, dense_us, busy_us, launch_us, bound))
+        waiting = waiting_share(run.cycles, run.busy_cycles, run.stall_cycles)
+        notes = (*notes, why_slower(str(pattern), time_us, dense_us, energy.launch_us + waiting * run.time_us, bound))
     counters = run.counters
     return GemmResult(
         cycles=run.cycles,
         compute_cycles=compute_cycles(spec, run, options),
         clock_mhz=run.clock_mhz,
         time_us=time_us,
-        energy_j=energy.energy_j + spec.power.static_w * launch_us * 1e-6,
-        power_w=energy.energy_j / run.time_us * 1e6,
+        energy_j=energy.energy_j,
+        power_w=average_power_w(energy.energy_j, time_us),
         executed_tflops=2 * counters.executed_macs / time_us / 1e6,
         dense_equivalent_tflops=2 * gemm.macs / time_us / 1e6,
         speedup_vs_dense=dense_us / time_us,
@@ -122,7 +122,7 @@ def _result(
         engine=options.engine,
         model_version=MODEL_VERSION,
         busy_cycles=run.busy_cycles,
-        launch_us=launch_us,
+        launch_us=energy.launch_us,
         split_k=run.plan.split_k,
         occupancy=run.plan.occupancy,
         energy_by_unit_j=dict(energy.by_unit_j),

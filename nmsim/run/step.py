@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.energy.clock import clock_under_cap
-from nmsim.energy.model import static_energy_j
+from nmsim.energy.model import average_power_w
 from nmsim.mapping.layout import require_memory
 from nmsim.mapping.stream import plan_stream
 from nmsim.result.rows import KernelRow
@@ -17,6 +18,7 @@ from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import kernel_energy
 from nmsim.run.schemes import lower
+from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.trace import Operator, SparsifyPass, Trace
 
@@ -70,6 +72,22 @@ class Simulator:
         for index, gemm in enumerate(trace.gemms):
             progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
             works.append(self._gemm_work(trace, gemm, scheme))
+            works += self._transposition_works(gemm, works[-1])
+        return works
+
+    def _transposition_works(self, gemm: Gemm, product: Work) -> list[Work]:
+        """Transposed copies of the operands of a type that the hardware can't transpose on load, one pass each."""
+        if gemm.dtype not in self.spec.tensor_core.compressible_only_k_contiguous or gemm.conv is not None:
+            return []
+        works = []
+        for side, operand in (("A", gemm.a), ("B", gemm.b)):
+            compressed = product.native != "dense" and operand.structure == "nm"  # its compress pass wrote it as needed
+            if not operand.k_contiguous and not compressed:
+                nbytes = math.prod(operand.shape) * element_bits(gemm.dtype) // 8
+                run = self._stream(f"transpose_{side}", nbytes, nbytes, 0)
+                reason = f"{gemm.dtype} can't be transposed on load: a copy of {side} of {gemm.id} with its reduction contiguous"
+                identifier = f"{gemm.id}:transpose_{side}"
+                works.append(Work(identifier, gemm.module, "pass", "other", (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", run))
         return works
 
     def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
@@ -129,27 +147,19 @@ class Simulator:
             self._at_clock[key] = run_at(self.spec, work.run.plan, clock_mhz, self.options)
         return Work(**{**work.__dict__, "run": self._at_clock[key]})
 
-    def _launch_us(self, work: Work) -> float:
-        compressed = work.run.plan.mainloop.pattern != "dense"
-        return self.spec.launch.kernel_us + (self.spec.launch.nm_extra_us if compressed else 0.0)
-
     def _average_power_w(self, works: Sequence[Work]) -> float:
         energy_j = time_us = 0.0
         for work in works:
-            often = work.launches / work.steps_between
-            launch_us = self._launch_us(work)
-            energy_j += often * (kernel_energy(self.spec, work.run).energy_j + static_energy_j(self.spec.power, launch_us))
-            time_us += often * (work.run.time_us + launch_us)
-        return energy_j / time_us * 1e6 if time_us else 0.0
+            often, energy = work.launches / work.steps_between, kernel_energy(self.spec, work.run)
+            energy_j += often * energy.energy_j
+            time_us += often * energy.time_us
+        return average_power_w(energy_j, time_us)
 
     def _row(self, work: Work, scheme: str) -> KernelRow:
         """Totals over the launches of a step; a pass that runs every few steps counts with its share."""
         run, often = work.run, work.launches / work.steps_between
-        launch_us = self._launch_us(work)
         energy = kernel_energy(self.spec, run)
-        by_unit = dict(energy.by_unit_j)
-        by_unit["static"] += static_energy_j(self.spec.power, launch_us)
-        energy_j, time_us = often * sum(by_unit.values()), often * (run.time_us + launch_us)
+        energy_j, time_us = often * energy.energy_j, often * energy.time_us
         m, n, k, batch = work.shape
         counters = {name: round(value * often) for name, value in vars(run.counters).items()}
         return KernelRow(
@@ -174,13 +184,13 @@ class Simulator:
             cycles=often * run.cycles,
             compute_cycles=often * self._compute_cycles(run),
             busy_cycles=often * run.busy_cycles,
-            launch_us=often * launch_us,
+            launch_us=often * energy.launch_us,
             time_us=time_us,
             energy_j=energy_j,
-            power_w=energy_j / time_us * 1e6,
-            bound=bound_of(run.busy_cycles, run.stall_cycles, launch_us * run.clock_mhz),
+            power_w=average_power_w(energy_j, time_us),
+            bound=bound_of(run.busy_cycles, run.stall_cycles, energy.launch_us * run.clock_mhz),
             stall_cycles={name: often * run.stall_cycles[name] for name in STALL_NAMES},
-            energy_by_unit_j={unit: often * joules for unit, joules in by_unit.items()},
+            energy_by_unit_j={unit: often * joules for unit, joules in energy.by_unit_j.items()},
             counters=counters,
         )
 

@@ -13,7 +13,7 @@ from nmsim.hw.systolic import ArrayOutcome, ArrayTiming, run_array
 from nmsim.mapping.systolic import SystolicPlan, lower_systolic
 from nmsim.rules.stalls import STALL_NAMES, Stall
 from nmsim.rules.systolic import compute_cycles, load_cycles, skew_cycles
-from nmsim.run.bound import bound_of, why_slower
+from nmsim.run.bound import bound_of, waiting_share, why_slower
 from nmsim.run.native import Native
 from nmsim.run.single import GemmResult
 from nmsim.sparsity.pattern import NMPattern
@@ -114,7 +114,8 @@ def _result(
     energy_j = total_energy_j(energy_by_unit)
     bound = bound_of(run.busy_cycles, run.stall_cycles)
     if run is not dense and run.cycles > dense.cycles:
-        notes = (*notes, why_slower(str(pattern), run.time_us, dense.time_us, run.busy_cycles / run.clock_mhz, 0.0, bound))
+        waiting_us = run.time_us * waiting_share(run.cycles, run.busy_cycles, run.stall_cycles)
+        notes = (*notes, why_slower(str(pattern), run.time_us, dense.time_us, waiting_us, bound))
     return GemmResult(
         cycles=run.cycles,
         compute_cycles=float(

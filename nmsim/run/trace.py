@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from nmsim.arch.resolve import arch_key
 from nmsim.arch.spec import GpuSpec
+from nmsim.energy.model import average_power_w
 from nmsim.errors import InputError
 from nmsim.keys import content_key
 from nmsim.result.rows import Ceilings, KernelRow, SchemeTotal, SimulationResult
 from nmsim.result.totals import phase_totals, scheme_totals
-from nmsim.run.bound import why_slower
+from nmsim.run.bound import OVERHEAD_SHARE, waiting_share, why_slower
 from nmsim.run.choice import RunOptions
 from nmsim.run.schemes import SCHEMES, tile_wise_density
 from nmsim.run.step import Progress, Simulator
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.version import MODEL_VERSION
-from nmsim.workload.trace import Trace
-
-LAUNCH_BOUND_SHARE = 0.5
-"""Share of a step's time in launches from which the result calls it launch-bound."""
+from nmsim.workload.gemm import Gemm
+from nmsim.workload.trace import Operator, SparsifyPass, Trace
 
 
 def simulate_trace(
@@ -51,7 +52,7 @@ def simulate_trace(
         rows=tuple(rows),
         phases=phase_totals(rows),
         total=total,
-        notes=tuple(_notes(trace, rows, total, spec.clock.boost_mhz)),
+        notes=tuple(_notes(spec, trace, rows, total)),
     )
 
 
@@ -59,9 +60,9 @@ def trace_key(trace: Trace) -> str:
     """Content key of what timing and energy read of a trace: shapes, structures and digests, not losses or names."""
     return content_key(
         {
-            "gemms": [asdict(gemm) for gemm in trace.gemms],
-            "operators": [asdict(one) for one in trace.operators],
-            "passes": [asdict(one) for one in trace.passes],
+            "gemms": [_unnamed(gemm) for gemm in trace.gemms],
+            "operators": [_unnamed(one) for one in trace.operators],
+            "passes": [_unnamed(one) for one in trace.passes],
             "masks": {key: record.digest for key, record in trace.masks.items()},
             "tile_wise": {
                 density: {
@@ -72,6 +73,11 @@ def trace_key(trace: Trace) -> str:
             },
         }
     )
+
+
+def _unnamed(entry: Gemm | Operator | SparsifyPass) -> dict[str, Any]:
+    """An entry without what only people read."""
+    return {field: value for field, value in asdict(entry).items() if field not in ("id", "module", "name")}
 
 
 def ceilings(spec: GpuSpec, trace: Trace, clock_mhz: int) -> Ceilings:
@@ -90,31 +96,50 @@ def ceilings(spec: GpuSpec, trace: Trace, clock_mhz: int) -> Ceilings:
     )
 
 
-def _notes(trace: Trace, rows: Sequence[KernelRow], total: dict[str, SchemeTotal], boost_mhz: int) -> list[str]:
+def _notes(spec: GpuSpec, trace: Trace, rows: Sequence[KernelRow], total: Mapping[str, SchemeTotal]) -> list[str]:
     """The sentences a reader should see first."""
     notes = list(trace.provenance.notes)
     traced = [row for row in rows if row.scheme == "traced"]
     time_us = total["traced"].time_us
     launch_us = sum(row.launch_us for row in traced)
-    if launch_us > LAUNCH_BOUND_SHARE * time_us:
-        notes.append(
-            f"launch-bound: launches are {launch_us / time_us:.0%} of the traced step; a larger --batch shows the kernels themselves"
-        )
+    if launch_us > OVERHEAD_SHARE * time_us:
+        share = f"{launch_us / time_us:.0%}"
+        notes.append(f"launch-bound: launches are {share} of the traced step; a larger --batch shows the kernels themselves")
     dense = total.get("dense")
     if dense is not None and any(row.ran_sparse for row in traced) and time_us > dense.time_us:
-        busy_us = sum(row.busy_cycles / row.clock_mhz for row in traced)
         bound = max(traced, key=lambda row: row.time_us).bound
-        notes.append(why_slower("the traced recipe", time_us, dense.time_us, busy_us, launch_us, bound))
-    clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
-    capped = [f"{scheme} at {clock} MHz" for scheme, clock in clocks.items() if clock < boost_mhz]
-    if capped:
-        notes.append(f"the board's power limit lowers the clock: {', '.join(capped)}")
+        waits = (row.cycles / row.clock_mhz * waiting_share(row.cycles, row.busy_cycles, row.stall_cycles) for row in traced)
+        notes.append(why_slower("the traced recipe", time_us, dense.time_us, launch_us + sum(waits), bound))
+    notes += _clock_notes(spec, rows, total)
     assumed = sorted({row.module for row in traced if "assumed" in row.reason and row.ran_sparse})
     if assumed:
         notes.append(f"the legality of the pattern is assumed, not checked, in {len(assumed)} layer(s), the first {assumed[0]}")
     if "tile_wise" in total:
-        notes.append(f"tile_wise keeps {tile_wise_density(trace)} of the pruned layers' weights, ranked over the whole network")
+        notes.append(_tile_wise_note(trace))
     return notes
+
+
+def _clock_notes(spec: GpuSpec, rows: Sequence[KernelRow], total: Mapping[str, SchemeTotal]) -> list[str]:
+    """Which schemes the board's power limit slows, and whether even the lowest clock exceeds it."""
+    clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
+    capped = [f"{scheme} to {clock} MHz" for scheme, clock in clocks.items() if clock < spec.clock.boost_mhz]
+    if not capped:
+        return []
+    notes = [f"the board's limit of {spec.power.board_limit_w:g} W lowers the clock of {', '.join(capped)}"]
+    for scheme, clock in clocks.items():
+        watts = average_power_w(total[scheme].energy_j, total[scheme].time_us)
+        if clock == spec.clock.min_mhz and watts > spec.power.board_limit_w:
+            notes.append(f"even at its lowest clock {scheme} draws {watts:.0f} W, over the limit")
+    return notes
+
+
+def _tile_wise_note(trace: Trace) -> str:
+    """What the tile-wise baseline leaves of the layers: a global ranking may all but empty one of them."""
+    density = tile_wise_density(trace)
+    plans = trace.tile_wise.get(density, {}).values()
+    kept = sorted(kept_macs(plan.columns, plan.rows, plan.tile_width) / (len(plan.columns) * plan.rows.shape[1]) for plan in plans)
+    spread = f", between {kept[0]:.0%} and {kept[-1]:.0%} of a single layer" if kept else ""
+    return f"tile_wise keeps {density} of the pruned layers' weights, ranked over the whole network{spread}; its accuracy was not trained"
 
 
 def _silent(_done: int, _of: int, _what: str) -> None:

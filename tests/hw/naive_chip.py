@@ -82,6 +82,7 @@ class NaiveOutcome:
     dram_accesses: int
     block_lookups: int
     block_misses: int
+    drained: int
 
 
 class NaiveChip:
@@ -110,6 +111,10 @@ class NaiveChip:
             else:
                 tick += 1
                 self._advance()
+        while self.memory.draining:
+            tick += 1
+            self._advance()
+            self._settle(tick)
         return self._outcome()
 
     def _advance(self) -> None:
@@ -239,6 +244,9 @@ class NaiveChip:
             loads.append(self._load(cta.sm, tick, t, box, bytes_of(t, x1 - x0, k1 - k0)))
         cta.loads.append(loads)
 
+    def _written_by(self, row: Mapping[str, int]) -> int:
+        return (self._output(row) if row["slice"] + 1 == row["slices"] else self._partial_sums(row))[2]
+
     def _output(self, row: Mapping[str, int]) -> tuple[Descriptor, tuple[int, int, int, int], int]:
         t = self._k.outputs[row["group"]]
         sides = (row["m0"], row["m1"]), (row["n0"], row["n1"])
@@ -296,6 +304,7 @@ class NaiveChip:
             dram_accesses=memory.accesses,
             block_lookups=memory.lookups,
             block_misses=memory.misses,
+            drained=memory.drained,
         )
 
 

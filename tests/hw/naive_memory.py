@@ -125,7 +125,7 @@ class Channel:
         self._banks = [Bank() for _ in range(machine["bank_mask"] + 1)]
         self._bus: deque[Access] = deque()
         self._transfer: Access | None = None
-        self._bus_idle_since = 0
+        self.bus_idle_since = 0
         self._work = 0
         self._buffered_writes = 0
         self.activates = 0
@@ -149,6 +149,10 @@ class Channel:
                 access.turn = 2 * self._m["turnaround"]
         self._bus.append(access)
         return access
+
+    @property
+    def has_transfers(self) -> bool:
+        return bool(self._bus) or self._transfer is not None
 
     def settle(self, tick: int) -> bool:
         changed = False
@@ -202,13 +206,13 @@ class Channel:
             assert self._transfer.slot is not None
             if tick < self._transfer.slot + self._transfer.burst:
                 return False
-            self._transfer.slot_end = self._bus_idle_since = tick
+            self._transfer.slot_end = self.bus_idle_since = tick
             self._transfer = None
             return True
         if not self._bus or not self._bus[0].arrived(tick):
             return False
         access = self._bus[0]
-        if tick < max(access.arrival, self._bus_idle_since) + access.turn or self._refreshing(tick):
+        if tick < max(access.arrival, self.bus_idle_since) + access.turn or self._refreshing(tick):
             return False
         self._transfer = self._bus.popleft()
         self._transfer.slot = tick
@@ -333,6 +337,11 @@ class Memory:
 
     def _place(self, tag: Tag, cause: Job, delay: int) -> None:
         for address, nbytes in tag.pieces:
+            pushed = min(nbytes, self._dirty_strangers)
+            if pushed > 0:
+                self._dirty_strangers -= pushed
+                self._access(cause, delay, (address, pushed), True)
+        for address, nbytes in tag.pieces:
             pushed_out = min(nbytes, self._dirty_strangers)
             if pushed_out:
                 self._dirty_strangers -= pushed_out
@@ -357,6 +366,16 @@ class Memory:
         else:
             self.read_bytes += nbytes
         return self.channels[(place + rotation) % channels].put(cause, delay, bank, row, nbytes, writes)
+
+    @property
+    def draining(self) -> bool:
+        """Some bus still has to carry something."""
+        return any(channel.has_transfers for channel in self.channels)
+
+    @property
+    def drained(self) -> int:
+        """Tick at which the last bus fell idle."""
+        return max(channel.bus_idle_since for channel in self.channels)
 
     def advance(self) -> None:
         for partition in self.partitions:

@@ -17,7 +17,7 @@ def test_the_keys_and_their_order_are_those_of_the_documented_object(make_result
     found = result_to_json(make_result())
     promised = "arch trace rows phases total notes model_version engine options provenance"
     assert list(found) == promised.split()
-    row = "gemm_id module phase scheme m n k l ran_sparse reason kernel native_pattern cycles time_us energy_j bound stall_cycles"
+    row = "gemm_id module phase scheme m n k l ran_sparse reason kernel native_pattern clock_mhz cycles time_us energy_j bound stall_cycles"
     assert list(found["rows"][0]) == row.split()
     assert list(found["phases"][0]) == ["phase", "scheme", "cycles", "time_us", "energy_j"]
     assert list(found["total"]["traced"]) == ["cycles", "time_us", "energy_j", "speedup_vs_dense", "speedup_vs_tile_wise"]

@@ -7,11 +7,12 @@ import pytest
 
 from nmsim.arch.load import load_gpu
 from nmsim.arch.spec import GpuSpec
+from nmsim.hw.stream_level import stream_timing
 from nmsim.mapping.candidates import best_mma, mainloop_key
 from nmsim.mapping.lower import lower_dense
 from nmsim.mapping.plan import MainloopKey
 from nmsim.run import mainloops
-from nmsim.run.mainloops import mainloop_timing, stream_timing
+from nmsim.run.mainloops import mainloop_timing
 from nmsim.run.single import what_if_gemm
 
 

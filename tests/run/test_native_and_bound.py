@@ -62,10 +62,10 @@ def test_stalls_of_one_family_add_up_and_a_launch_counts_as_latency() -> None:
 
 
 def test_why_slower_names_the_launch_or_the_bound() -> None:
-    assert why_slower("2:4", 5.0, 4.0, 0.5, 4.2, "latency") == (
+    assert why_slower("2:4", 5.0, 4.0, 4.5, "latency") == (
         "2:4 is slower here (5.00 us against 4.00 us dense): launch, fill and waiting are 90% of the time"
     )
-    assert why_slower("2:4", 50.0, 40.0, 20.0, 4.2, "dram").endswith("(50.00 us against 40.00 us dense): it is bound by dram")
+    assert why_slower("2:4", 50.0, 40.0, 24.2, "dram").endswith("(50.00 us against 40.00 us dense): it is bound by dram")
 
 
 def test_a_tail_reads_the_length_of_one_tap(spec: GpuSpec) -> None:
