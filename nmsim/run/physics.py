@@ -8,6 +8,7 @@ from nmsim.hw.outcome import ChipOutcome
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import KernelPlan
 from nmsim.mapping.traffic import planned_read_bytes, planned_write_bytes
+from nmsim.run.least import least_ticks
 from nmsim.units import RATE_BITS, TICKS_PER_CYCLE
 
 
@@ -52,18 +53,11 @@ def _bound(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, outco
     """No faster than any unit's peak rate over all it had to do."""
     busy = mainloop.busy_cycles[0] / mainloop.busy_cycles[1] * TICKS_PER_CYCLE
     bounds = {"tensor": plan.k_tiles * busy / timing.sms}
+    bounds |= least_ticks(timing, plan, mainloop.ticks(), outcome.l2_read_bytes, outcome.l2_write_bytes)
     if not timing.ideal_memory:
-        partitions = timing.partition_mask + 1
-        bounds |= {
-            "SM ports": _ticks(outcome.l2_read_bytes, timing.port_rate) / timing.sms,
-            "L2": _ticks(outcome.l2_read_bytes + outcome.l2_write_bytes, timing.l2_rate) / partitions,
-            "DRAM": _ticks(outcome.dram_read_bytes + outcome.dram_write_bytes, timing.bus_rate) / timing.channels,
-        }
+        moved = outcome.dram_read_bytes + outcome.dram_write_bytes
+        bounds["DRAM"] = moved * timing.bus_rate / (1 << RATE_BITS) / timing.channels
     slack = len(outcome.stalls) + timing.channels  # each server may hold back less than a tick
     for unit, ticks in bounds.items():
         if max(outcome.ticks, outcome.drained) + slack < ticks:
             raise PhysicsError(f"{plan.name}: {outcome.ticks} ticks is faster than the {unit} bound of {ticks:.0f}")
-
-
-def _ticks(nbytes: int, rate: int) -> float:
-    return nbytes * rate / (1 << RATE_BITS)

@@ -1,0 +1,52 @@
+"""A candidate that is not simulated could not have won."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmsim.api import load_arch
+from nmsim.hw.timing import chip_timing
+from nmsim.mapping.candidates import build_plan, rank
+from nmsim.mapping.lower import lower_dense, lower_nm
+from nmsim.run import choice
+from nmsim.run.choice import CANDIDATES, RunOptions, best_kernel, run_at
+from nmsim.run.least import least_cycles
+from nmsim.run.mainloops import mainloop_timing
+from nmsim.run.single import what_if_gemm
+from nmsim.sparsity.pattern import NMPattern
+
+sides = st.integers(1, 700)
+
+
+@pytest.fixture(scope="module")
+def spec(ampere):
+    return load_arch(ampere)
+
+
+@settings(deadline=None, max_examples=25)
+@given(m=sides, n=sides, k=st.integers(1, 3000), batch=st.integers(1, 3), sparse=st.booleans(), warm=st.booleans())
+def test_no_candidate_beats_its_least_time_and_the_choice_is_the_fastest_of_all(spec, m, n, k, batch, sparse, warm) -> None:
+    gemm = what_if_gemm(m, n, k, batch, "fp16", "fp16")
+    problem = lower_nm(gemm, "b", NMPattern(2, 4)) if sparse else lower_dense(gemm)
+    options, clock_mhz = RunOptions(l2="warm" if warm else "cold"), spec.clock.boost_mhz
+    runs = [run_at(spec, build_plan(spec, candidate), clock_mhz, options) for candidate in rank(spec, problem, CANDIDATES)]
+    for run in runs:
+        mainloop = mainloop_timing(spec, run.plan.mainloop, run.plan.occupancy)
+        assert least_cycles(chip_timing(spec, clock_mhz), run.plan, mainloop.ticks()) <= run.cycles
+    fastest = min(runs, key=lambda run: run.cycles)
+    chosen = best_kernel(spec, problem, options)
+    assert (chosen.plan.name, chosen.plan.split_k, chosen.cycles) == (fastest.plan.name, fastest.plan.split_k, fastest.cycles)
+
+
+def test_a_hopeless_candidate_is_not_simulated(spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = []
+
+    def watched(*arguments):
+        simulated.append(arguments)
+        return run_at(*arguments)
+
+    monkeypatch.setattr(choice, "run_at", watched)
+    best_kernel(spec, lower_dense(what_if_gemm(4096, 4096, 4096, 1, "fp16", "fp16")), RunOptions())
+    assert 1 <= len(simulated) < CANDIDATES
