@@ -244,9 +244,6 @@ class NaiveChip:
             loads.append(self._load(cta.sm, tick, t, box, bytes_of(t, x1 - x0, k1 - k0)))
         cta.loads.append(loads)
 
-    def _written_by(self, row: Mapping[str, int]) -> int:
-        return (self._output(row) if row["slice"] + 1 == row["slices"] else self._partial_sums(row))[2]
-
     def _output(self, row: Mapping[str, int]) -> tuple[Descriptor, tuple[int, int, int, int], int]:
         t = self._k.outputs[row["group"]]
         sides = (row["m0"], row["m1"]), (row["n0"], row["n1"])

@@ -337,11 +337,6 @@ class Memory:
 
     def _place(self, tag: Tag, cause: Job, delay: int) -> None:
         for address, nbytes in tag.pieces:
-            pushed = min(nbytes, self._dirty_strangers)
-            if pushed > 0:
-                self._dirty_strangers -= pushed
-                self._access(cause, delay, (address, pushed), True)
-        for address, nbytes in tag.pieces:
             pushed_out = min(nbytes, self._dirty_strangers)
             if pushed_out:
                 self._dirty_strangers -= pushed_out

@@ -31,7 +31,7 @@ def named_stalls(ticks: list[int]) -> dict[str, int]:
     return {name: spent for name, spent in zip(STALL_NAMES, ticks, strict=True) if spent}
 
 
-@settings(max_examples=150, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@settings(max_examples=110, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
 @given(cases(SMALL))
 def test_both_engines_are_the_machine_that_walks_every_tick(case: Case) -> None:
     check(case)
