@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from nmsim.mapping.convolution import lower_convolution
 from nmsim.mapping.layout import Layout
-from nmsim.mapping.problem import Tensor, View
+from nmsim.mapping.problem import Group, Problem, Tensor, View
+from nmsim.mapping.taps import pixels_read, residues
 from nmsim.rules import box
+from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.catalogue import conv_gemms
 from nmsim.workload.gemm import ConvGeometry
 
@@ -20,6 +22,78 @@ def reaching(residue: int, kernel: int, stride: int, pad: int, dilation: int) ->
     return [tap for tap in range(kernel) if (residue + pad - tap * dilation) % stride == 0]
 
 
+def descriptor_of(problem: Problem, view: View) -> list[int]:
+    return [int(value) for value in Layout(problem.tensors, BLOCK_BYTES, INTERLEAVE_BYTES).view(view)]
+
+
+def found_rows(problem: Problem, group: Group, pixel: int, element: int, batch: int) -> tuple[int, int, int, int]:
+    """The box of one pixel under one filter element."""
+    view = next(view for view in group.operands if view.tensor == "X")
+    place = (pixel, pixel + 1, element, element + 1) if view.kind == box.PIXELS_X else (element, element + 1, pixel, pixel + 1)
+    return box.operand_box(descriptor_of(problem, view), [0], *place, batch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), phase=st.sampled_from(["forward", "backward_weight"]))
+def test_an_output_pixel_reads_the_input_pixel_under_each_tap(
+    data: st.DataObject, phase: str, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    whole = data.draw(convolutions)
+    problem = lower_convolution(next(gemm for gemm in conv_gemms("conv", whole, "fp16") if gemm.phase == phase), None)
+    conv = pixels_read(whole)  # rows are counted over what is stored: a pointwise stride skips the other pixels
+    channels = conv.in_channels // conv.groups
+    image, p, q = (data.draw(st.integers(0, size - 1)) for size in (conv.batch, conv.out_height, conv.out_width))
+    r, s, c = (data.draw(st.integers(0, size - 1)) for size in (conv.kernel_h, conv.kernel_w, channels))
+    batch = data.draw(st.integers(0, conv.groups - 1))
+    h, w = p * conv.stride_h + r * conv.dilation_h - conv.pad_h, q * conv.stride_w + s * conv.dilation_w - conv.pad_w
+    if 0 <= h < conv.height and 0 <= w < conv.width:
+        pixel, element = (image * conv.out_height + p) * conv.out_width + q, (r * conv.kernel_w + s) * channels + c
+        row, byte = (image * conv.height + h) * conv.width + w, BYTES * (batch * channels + c)
+        assert found_rows(problem, problem.groups[0], pixel, element, batch) == (row, row + 1, byte, byte + BYTES)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_an_input_pixel_gets_the_output_pixel_that_reads_it_under_each_tap(
+    data: st.DataObject, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    """The forward relation h = p * stride + r * dilation - pad, met the other way round."""
+    conv = data.draw(convolutions)
+    problem = lower_convolution(conv_gemms("conv", conv, "fp16")[1], None)
+    filters = conv.out_channels // conv.groups
+    image, p, q = (data.draw(st.integers(0, size - 1)) for size in (conv.batch, conv.out_height, conv.out_width))
+    r, s, o = (data.draw(st.integers(0, size - 1)) for size in (conv.kernel_h, conv.kernel_w, filters))
+    batch = data.draw(st.integers(0, conv.groups - 1))
+    h, w = p * conv.stride_h + r * conv.dilation_h - conv.pad_h, q * conv.stride_w + s * conv.dilation_w - conv.pad_w
+    if not (0 <= h < conv.height and 0 <= w < conv.width):
+        return
+    classes = residues(conv)
+    index = next(i for i, one in enumerate(classes) if (one.residue_h, one.residue_w) == (h % conv.stride_h, w % conv.stride_w))
+    residue = classes[index]
+    along_h = reaching(residue.residue_h, conv.kernel_h, conv.stride_h, conv.pad_h, conv.dilation_h)
+    along_w = reaching(residue.residue_w, conv.kernel_w, conv.stride_w, conv.pad_w, conv.dilation_w)
+    pixel = (image * residue.rows + h // conv.stride_h) * residue.columns + w // conv.stride_w
+    element = (along_h.index(r) * len(along_w) + along_w.index(s)) * filters + o
+    row, byte = (image * conv.out_height + p) * conv.out_width + q, BYTES * (batch * filters + o)
+    assert found_rows(problem, problem.groups[index], pixel, element, batch) == (row, row + 1, byte, byte + BYTES)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), phase=st.sampled_from(["forward", "backward_weight"]), pattern=st.sampled_from([None, NMPattern(2, 4)]))
+def test_the_products_of_a_convolution_write_each_byte_of_their_output_once(
+    data: st.DataObject, phase: str, pattern: NMPattern | None, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    gemm = next(gemm for gemm in conv_gemms("conv", data.draw(convolutions), "fp16") if gemm.phase == phase)
+    problem = lower_convolution(gemm, pattern)
+    stored = {tensor.name: np.zeros((tensor.rows, tensor.pitch_bytes), dtype=np.int64) for tensor in problem.tensors}["D"]
+    for group in problem.groups:
+        rows, columns = (group.m, group.n) if group.output.dimension == 0 else (group.n, group.m)
+        for batch in range(problem.batch):
+            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor_of(problem, group.output), [0], 0, rows, 0, columns, batch)
+            stored[row_lo:row_hi, byte_lo:byte_hi] += 1
+    assert (stored == 1).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_residues_write_each_input_pixel_once_and_miss_only_what_no_tap_reaches(
@@ -29,7 +103,7 @@ def test_residues_write_each_input_pixel_once_and_miss_only_what_no_tap_reaches(
     problem = lower_convolution(conv_gemms("conv", conv, "fp16")[1], None)
     written: list[int] = []
     for group in problem.groups:
-        descriptor = [int(value) for value in Layout(problem.tensors, BLOCK_BYTES, INTERLEAVE_BYTES).view(group.output)]
+        descriptor = descriptor_of(problem, group.output)
         for x in range(group.m):
             row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor, [0], x, x + 1, 0, group.n, 0)
             assert (row_hi - row_lo, byte_lo, byte_hi) == (1, 0, BYTES * conv.in_channels // conv.groups)

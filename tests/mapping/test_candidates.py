@@ -46,10 +46,20 @@ def footprint(spec: GpuSpec, key: MainloopKey, fragments: Fragments, ctas: int) 
     k_bytes=st.sampled_from([64, 128]),
     stages=st.integers(2, 8),
     pattern=st.sampled_from([None, TWO_FOUR]),
+    max_warps=st.sampled_from([4, 16, 64]),
+    max_ctas=st.sampled_from([2, 32]),
 )
 def test_the_resident_ctas_fit_every_limit_and_one_more_breaks_the_limiter(
-    warps: tuple[int, int], warp: tuple[int, int], k_bytes: int, stages: int, pattern: NMPattern | None, spec: GpuSpec
+    warps: tuple[int, int],
+    warp: tuple[int, int],
+    k_bytes: int,
+    stages: int,
+    pattern: NMPattern | None,
+    max_warps: int,
+    max_ctas: int,
+    spec: GpuSpec,
 ) -> None:
+    spec = spec.model_copy(update={"sm": spec.sm.model_copy(update={"max_warps": max_warps, "max_ctas": max_ctas})})
     tile = TileSpec(cta=(warps[0] * warp[0], warps[1] * warp[1], k_bytes), warp=warp, stages=stages)
     mma = best_mma(spec, "fp16", str(pattern or "dense"))
     assert mma is not None

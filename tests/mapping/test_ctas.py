@@ -40,6 +40,8 @@ def test_every_output_element_of_every_slice_belongs_to_one_cta(launch: tuple[li
         for row in table[table[:, GROUP] == index]:
             assert 0 < row[M1] - row[M0] <= tile[0]
             assert 0 < row[N1] - row[N0] <= tile[1]
+            assert row[M1] <= one.m
+            assert row[N1] <= one.n
             covered[row[BATCH], row[SLICE], row[M0] : row[M1], row[N0] : row[N1]] += 1
         assert (covered == 1).all()
     assert width >= 1

@@ -101,13 +101,16 @@ def test_gathered_rows_are_those_of_the_plan(plan_of: PlanOf) -> None:
     assert [width for width, _ in tiles_of(plan)] == [16, 16, 4]
 
 
+def adding(gemms: list[Gemm], plan: TileWisePlan) -> dict[str, list[bool]]:
+    return {gemm.phase: [group.accumulate for group in lower_tile_wise(gemm, plan).groups] for gemm in gemms}
+
+
 def test_only_backward_data_adds_to_what_other_tiles_wrote(plan_of: PlanOf) -> None:
     """Tiles share rows of W, hence columns of dX; their columns of Y and of dW are their own."""
-    plan = plan_of(40, 30, 16, 36, [9, 30, 1])
-    adding = {
-        gemm.phase: [group.accumulate for group in lower_tile_wise(gemm, plan).groups] for gemm in linear_gemms("fc", 8, 30, 40, "fp16")
-    }
-    assert adding == {"forward": [False] * 3, "backward_data": [False, True, True], "backward_weight": [False] * 3}
+    linear = adding(linear_gemms("fc", 8, 30, 40, "fp16"), plan_of(40, 30, 16, 36, [9, 30, 1]))
+    assert linear == {"forward": [False] * 3, "backward_data": [False, True, True], "backward_weight": [False] * 3}
+    strided = adding(conv_gemms("conv", CONVOLUTIONS[1], "fp16"), plan_of(40, 108, 16, 20, [9, 108]))
+    assert strided == {"forward": [False] * 2, "backward_data": [False] * 4 + [True] * 4, "backward_weight": [False] * 2}
 
 
 @pytest.mark.parametrize("phase", PHASES)

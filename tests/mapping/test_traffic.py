@@ -94,6 +94,15 @@ def test_the_bytes_of_tile_wise_plans_include_what_is_added_to(spec: GpuSpec, pl
         assert_planned_as_walked(spec, lower_tile_wise(gemm, plan))
 
 
+def test_a_split_reduction_that_adds_reads_the_output_once(spec: GpuSpec, plan_of) -> None:
+    """The first slice reads what other tiles wrote, the others the partial sums before them."""
+    backward_data = linear_gemms("fc", 64, 200, 256, "fp16")[1]
+    problem = lower_tile_wise(backward_data, plan_of(256, 200, 128, 256, [150, 90]))
+    assert [group.accumulate for group in problem.groups] == [False, True]
+    assert max(candidate.split_k for candidate in candidates(spec, problem)) > 1
+    assert_planned_as_walked(spec, problem)
+
+
 @pytest.mark.parametrize("phase", [0, 1, 2])
 @pytest.mark.parametrize("pattern", [None, TWO_FOUR])
 def test_every_tile_lies_inside_the_tensors_it_reads(phase: int, pattern: NMPattern | None, spec: GpuSpec, plan_of) -> None:
