@@ -222,3 +222,23 @@ def test_an_operator_that_no_memory_holds_is_refused(spec: GpuSpec, step: Trace)
     huge = replace(step.operators[0], bytes_read=1 << 50)
     with pytest.raises(InputError, match=r"layer_norm: the tensors take .* GiB"):
         simulate_trace(spec, replace(step, operators=(huge,)), schemes=())
+
+
+def test_a_type_that_is_not_transposed_on_load_pays_for_copies_of_the_operands_that_need_it(spec: GpuSpec, step: Trace) -> None:
+    """Forward reads both operands along k; backward_data has W across it, backward_weight both dY and X."""
+    linear = replace(step, gemms=step.gemms[:3], operators=(), passes=())
+    copies = {
+        dtype: [row.gemm_id for row in rows(simulate(spec, linear, dtype=dtype, baseline=["dense"]), "dense", kind="pass")]
+        for dtype in ("fp16", "int8")
+    }
+    expected = ["up:backward_data:transpose_B", "up:backward_weight:transpose_A", "up:backward_weight:transpose_B"]
+    assert copies == {"fp16": [], "int8": expected}
+
+
+def test_a_transposed_copy_moves_its_operand_in_and_out(spec: GpuSpec, step: Trace) -> None:
+    linear = replace(step, gemms=step.gemms[:3], operators=(), passes=())
+    copy = only(simulate(spec, linear, dtype="int8", baseline=["dense"]), "dense", "up:backward_data:transpose_B")
+    assert copy.phase == "other"
+    assert copy.launches == 2  # as often as its GEMM
+    assert copy.counters["l2_read_bytes"] == copy.counters["l2_write_bytes"] == 2 * 512 * 128
+    assert "int8 can't be transposed on load" in copy.reason
