@@ -1,6 +1,7 @@
 """The chip level compiled by numba: the default engine. Same semantics as `nmsim.hw.chip_events`, to the tick.
 
-Compiled code is kept on disk in a folder named by the hash of every source file it can call.
+Modelled and not modelled: as in `chip_events`. Compiled code is kept on disk in a folder named by the hash of every source
+file it can call.
 """
 
 from __future__ import annotations

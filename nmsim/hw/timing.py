@@ -1,6 +1,7 @@
 """A machine's chip-level numbers at one core clock, as the integers that both engines count with.
 
-Modelled: two clock domains, the core and everything given in ns or GB/s. Not modelled: domain-crossing delays, clock changes inside a kernel.
+Modelled: two clock domains, the core and everything given in ns or GB/s.
+Not modelled: domain-crossing delays, clock changes inside a kernel.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ n_j as the reduction and adds to the rows it keeps, `backward_weight` computes o
 
 Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
 Not modelled: the order in which tiles add to the rows of dX that they share (as atomic additions would, in any order), and the
-zeroing of rows that no tile writes; reading the lists of kept rows; activations are taken as kept transposed by their producer (so that a gathered row is contiguous), outputs as
-packed; a convolution's kept (r, s, c) rows are taken as spread evenly over its taps, in backward_data rounded up to whole channels.
+zeroing of rows that no tile writes; reading the lists of kept rows. Activations are taken as kept transposed by their producer
+(so that a gathered row is contiguous), outputs as packed; a convolution's kept (r, s, c) rows as spread evenly over its taps,
+in backward_data rounded up to whole channels.
 """
 
 from __future__ import annotations
