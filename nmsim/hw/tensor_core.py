@@ -33,9 +33,9 @@ class TensorCore:
         selected = self._decoder.decode(now)
         ready = max(now, fragments_ready, accumulator_ready, selected, self._register_free)
         start, end, self._remainder = serve(ready, self.free_at, self._remainder, 1, self._interval)
-        _, self._register_free, self._register_remainder = serve(start, self._register_free, self._register_remainder, 1, self._register)
         if start > self.free_at:
             self._charge(start - self.free_at, ready, fragments_ready, port_wait, selected)
+        _, self._register_free, self._register_remainder = serve(start, self._register_free, self._register_remainder, 1, self._register)
         self.free_at = end
         self.busy_cycles += end - start
         return start, start + self._latency

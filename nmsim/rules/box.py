@@ -35,23 +35,27 @@ def stored_bytes(elements: int, bits: int, keep_n: int, keep_m: int) -> int:
 
 
 @rule
-def pixel_row(pixel: int, tap: int, t) -> int:  # type: ignore[no-untyped-def]  # t: descriptor, an int64 row or a list
-    """Input pixel (row of the stored tensor) that output pixel `pixel` reads under filter tap `tap`; may lie outside."""
-    image, rest = pixel // t[OUT_PIXELS], pixel % t[OUT_PIXELS]
-    tap_h, tap_w = tap // t[TAPS_W], tap % t[TAPS_W]
-    row_h = rest // t[OUT_W] * t[STRIDE_H] + tap_h * t[DILATION_H] - t[PAD_H]
-    row_w = rest % t[OUT_W] * t[STRIDE_W] + tap_w * t[DILATION_W] - t[PAD_W]
-    return image * t[IN_PIXELS] + row_h * t[IN_W] + row_w  # type: ignore[no-any-return]
+def pixel_box(p0: int, p1: int, c0: int, c1: int, t) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]  # t: an int64 row or a list
+    """Box of output pixels [p0, p1) under the filter elements [c0, c1), counted tap by tap with the channel fastest.
 
-
-@rule
-def pixel_box(p0: int, p1: int, c0: int, c1: int, t) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
-    """Box of output pixels [p0, p1) under the filter elements [c0, c1), counted tap by tap with the channel fastest."""
+    From the first image row that the first output row reads to the last that the last one reads; where such a row lies
+    inside the image, from the first pixel read of it and to the last. Padding is not stored, so what lies in it is clipped.
+    """
     first_tap, last_tap = c0 // t[CHANNELS], (c1 - 1) // t[CHANNELS]
-    corner_a, corner_b = pixel_row(p0, first_tap, t), pixel_row(p0, last_tap, t)
-    corner_c, corner_d = pixel_row(p1 - 1, first_tap, t), pixel_row(p1 - 1, last_tap, t)
-    row_lo = max(min(corner_a, corner_b, corner_c, corner_d), 0)
-    row_hi = min(max(corner_a, corner_b, corner_c, corner_d) + 1, t[ROW_COUNT])
+    first_h, last_h = first_tap // t[TAPS_W] * t[DILATION_H], last_tap // t[TAPS_W] * t[DILATION_H]
+    first_w, last_w = first_tap % t[TAPS_W] * t[DILATION_W], last_tap % t[TAPS_W] * t[DILATION_W]
+    if first_h != last_h:
+        first_w, last_w = 0, (t[TAPS_W] - 1) * t[DILATION_W]
+    first_image, last_image = p0 // t[OUT_PIXELS], (p1 - 1) // t[OUT_PIXELS]
+    first, last = p0 % t[OUT_PIXELS], (p1 - 1) % t[OUT_PIXELS]
+    top = first // t[OUT_W] * t[STRIDE_H] + min(first_h, last_h) - t[PAD_H]
+    bottom = last // t[OUT_W] * t[STRIDE_H] + max(first_h, last_h) - t[PAD_H]
+    left = first % t[OUT_W] * t[STRIDE_W] + min(first_w, last_w) - t[PAD_W]
+    right = last % t[OUT_W] * t[STRIDE_W] + max(first_w, last_w) - t[PAD_W]
+    start = top * t[IN_W] + min(max(left, 0), t[IN_W])
+    stop = bottom * t[IN_W] + min(max(right + 1, 0), t[IN_W])
+    row_lo = first_image * t[IN_PIXELS] + min(max(start, 0), t[IN_PIXELS])
+    row_hi = last_image * t[IN_PIXELS] + min(max(stop, 0), t[IN_PIXELS])
     if row_hi <= row_lo:  # the whole tile lies in the padding: it still looks at the nearest row
         row_lo = min(row_lo, t[ROW_COUNT] - 1)
         row_hi = row_lo + 1

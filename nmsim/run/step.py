@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.energy.clock import clock_under_cap
@@ -17,7 +17,7 @@ from nmsim.run.bound import bound_of
 from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import kernel_energy
-from nmsim.run.schemes import lower
+from nmsim.run.schemes import Lowered, lower
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.trace import Operator, SparsifyPass, Trace
@@ -92,8 +92,12 @@ class Simulator:
 
     def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
         lowered = lower(self.spec, trace, gemm, scheme)
-        if lowered.key not in self._boost:
-            self._boost[lowered.key] = best_kernel(self.spec, lowered.problem, self.options)
+        run = self._best(lowered)
+        if scheme == "tile_wise" and lowered.ran_sparse:
+            dense = lower(self.spec, trace, gemm, "dense")
+            if self._best(dense).cycles < run.cycles:
+                reason = f"{lowered.reason}; slower than dense here, so it runs dense"
+                lowered, run = replace(dense, reason=reason), self._best(dense)
         return Work(
             identifier=gemm.id,
             module=gemm.module,
@@ -105,8 +109,14 @@ class Simulator:
             ran_sparse=lowered.ran_sparse,
             reason=lowered.reason,
             native=lowered.native,
-            run=self._boost[lowered.key],
+            run=run,
         )
+
+    def _best(self, lowered: Lowered) -> KernelRun:
+        """The kernel that runs a problem, simulated once."""
+        if lowered.key not in self._boost:
+            self._boost[lowered.key] = best_kernel(self.spec, lowered.problem, self.options)
+        return self._boost[lowered.key]
 
     def _operator_works(self, trace: Trace, progress: Progress) -> list[Work]:
         works = []

@@ -62,10 +62,12 @@ def _ranges(t: Descriptor, gather: list[int], x: Range, k: Range) -> tuple[Range
 
 
 def _pixels(t: Descriptor, pixels: Range, columns: Range) -> tuple[Range, Range]:
-    """Input pixels between what the first and last pixel read under the first and last tap; at least the nearest one."""
-    taps = {columns[0] // t["channels"], (columns[1] - 1) // t["channels"]}
-    corners = [_input_pixel(t, pixel, tap) for pixel, tap in product((pixels[0], pixels[1] - 1), sorted(taps))]
-    low, high = max(0, min(corners)), min(t["row_count"], max(corners) + 1)
+    """Stored pixels from the leftmost that the first image row gives to the rightmost of the last; at least the nearest one."""
+    taps = sorted({columns[0] // t["channels"], (columns[1] - 1) // t["channels"]})
+    down = {tap // t["taps_w"] for tap in taps}
+    across = {tap % t["taps_w"] for tap in taps} if len(down) == 1 else {0, t["taps_w"] - 1}
+    low = min(_edge(t, pixels[0], tap, 0) for tap in product(down, across))
+    high = max(_edge(t, pixels[1] - 1, tap, 1) for tap in product(down, across))
     if high <= low:
         low = min(low, t["row_count"] - 1)
         high = low + 1
@@ -74,13 +76,14 @@ def _pixels(t: Descriptor, pixels: Range, columns: Range) -> tuple[Range, Range]
     return (low, high), (columns[0] % t["channels"], (columns[1] - 1) % t["channels"] + 1)
 
 
-def _input_pixel(t: Descriptor, pixel: int, tap: int) -> int:
+def _edge(t: Descriptor, pixel: int, tap: tuple[int, int], after: int) -> int:
+    """The input pixel that an output pixel reads under a tap, or `after` that one, moved into its row and its image."""
     image, place = divmod(pixel, t["out_pixels"])
     out_h, out_w = divmod(place, t["out_w"])
-    tap_h, tap_w = divmod(tap, t["taps_w"])
-    in_h = out_h * t["stride_h"] - t["pad_h"] + tap_h * t["dilation_h"]
-    in_w = out_w * t["stride_w"] - t["pad_w"] + tap_w * t["dilation_w"]
-    return image * t["in_pixels"] + in_h * t["in_w"] + in_w
+    in_h = out_h * t["stride_h"] - t["pad_h"] + tap[0] * t["dilation_h"]
+    in_w = out_w * t["stride_w"] - t["pad_w"] + tap[1] * t["dilation_w"]
+    in_row = min(max(in_w + after, 0), t["in_w"])
+    return image * t["in_pixels"] + min(max(in_h * t["in_w"] + in_row, 0), t["in_pixels"])
 
 
 @dataclass(frozen=True)

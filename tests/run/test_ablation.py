@@ -18,6 +18,7 @@ from nmsim.arch.spec import GpuSpec, TileSpec
 from nmsim.mapping.candidates import Candidate, build_plan, rank
 from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.mapping.problem import Problem
+from nmsim.rules.stalls import STALL_NAMES
 from nmsim.run.choice import RunOptions, best_kernel, run_at
 from nmsim.run.kernel import KernelRun
 from nmsim.run.single import what_if_gemm
@@ -195,6 +196,7 @@ def test_launches_and_the_power_cap_cost_a_named_gemm_time(mechanism: str, gemm:
 STALLS: dict[str, tuple[NamedGemm, Sequence[str]]] = {
     "metadata": (MIDDLE_SPARSE, ["tensor_core.decoder.codes_per_cycle=16"]),
     "shared_memory": (SMALL, ()),
+    "register_file": (MIDDLE_SPARSE, ["tensor_core.register_read_bytes_per_cycle=64"]),
     "math_latency": (SMALL, ()),
     "noc_queue": (DEEP, ["noc.sm_port_bytes_per_cycle=16"]),
     "l2_queue": (NARROW_OUTER, ()),
@@ -216,3 +218,7 @@ def test_every_stall_is_reached_by_a_named_gemm(name: str, ampere: Path) -> None
     gemm, sets = STALLS[name]
     kernel = best_kernel(load_gpu(ampere, sets), problem_of(gemm), OPTIONS)
     assert kernel.stall_cycles[name] >= 0.001 * kernel.cycles
+
+
+def test_the_list_of_stalls_is_complete() -> None:
+    assert set(STALLS) == set(STALL_NAMES)
