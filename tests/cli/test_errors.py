@@ -99,7 +99,8 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: s
 
 def test_an_interrupt_is_quiet() -> None:
     code = (
-        "import sys, time\nfrom nmsim.cli.errors import guarded\n"
+        "import signal, sys, time\nfrom nmsim.cli.errors import guarded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background has its children ignore it
         "print('ready', flush=True)\nsys.exit(guarded(lambda: time.sleep(30), lambda: False))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
