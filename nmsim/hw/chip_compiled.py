@@ -49,11 +49,15 @@ ENGINE_PACKAGES = ("arch", "engine", "hw", "mapping", "rules", "sparsity", "unit
 """Packages and modules whose sources decide what compiled code does and what the SM level answers."""
 
 
+_SOURCES = source_key(*ENGINE_PACKAGES)
+"""Taken on import: what runs must never be filed under sources that were edited since."""
+
+
 def cache_folder() -> Path:
     """Where nmsim keeps what it can compute again: $NMSIM_CACHE_DIR, else the user's cache folder."""
     root = os.environ.get("NMSIM_CACHE_DIR")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nmsim"
-    return base / source_key(*ENGINE_PACKAGES)[:16]
+    return base / _SOURCES[:16]
 
 
 def compiled_is_cached() -> bool:
