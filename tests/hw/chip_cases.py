@@ -122,6 +122,8 @@ class Kernel:
     period: tuple[int, ...]
     fill: int
     drain: int
+    accumulates: bool = False
+    """The epilogues of all groups add to the output, not only those that the problem says."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class Case:
         kernel, interleave = self.kernel, 1 << self.timing.interleave_shift
         if isinstance(self.product, Stream):
             return plan_stream("stream", self.product.bytes_read, self.product.bytes_written, 0, kernel.block_bytes, interleave)
-        return kernel_plan(self.product.problem(), kernel, interleave)
+        plan = kernel_plan(self.product.problem(), kernel, interleave)
+        return replace(plan, accumulate=np.ones_like(plan.accumulate)) if kernel.accumulates else plan
 
 
 def kernel_plan(problem: Problem, kernel: Kernel, interleave_bytes: int) -> KernelPlan:
@@ -254,11 +257,11 @@ def extents(draw: Draw, scale: Scale, tile: tuple[int, int, int]) -> tuple[int, 
 
 
 @st.composite
-def linear_products(draw: Draw, scale: Scale, tile: tuple[int, int, int]) -> Linear:
-    """All three phases, so both storage orders; dense or with either operand compressed."""
+def linear_products(draw: Draw, scale: Scale, tile: tuple[int, int, int], operands: tuple[str, ...] = ("",)) -> Linear:
+    """All three phases, so both storage orders; dense, or with one of `operands` compressed."""
     phase, (m, n, k) = draw(st.integers(0, 2)), draw(extents(scale, tile))
     tokens, inputs, outputs = ((m, k, n), (m, n, k), (k, n, m))[phase]
-    sparse, dtype = draw(st.sampled_from(("", "", "a", "b"))), draw(st.sampled_from(("fp16", "int8", "fp32")))
+    sparse, dtype = draw(st.sampled_from(operands)), draw(st.sampled_from(("fp16", "int8", "fp32")))
     return Linear(phase, tokens, inputs, outputs, dtype, sparse, draw(st.sampled_from(("2:4", "1:4", "1:2", "2:8", "4:8"))))
 
 
@@ -278,19 +281,20 @@ def attention_products(draw: Draw, scale: Scale, tile: tuple[int, int, int]) -> 
 
 
 @st.composite
-def conv_products(draw: Draw) -> Convolution:
-    """Strides, padding, dilation, groups; sizes that leave a pixel or two."""
+def conv_products(draw: Draw, scale: Scale, tile: tuple[int, int, int]) -> Convolution:
+    """Strides, padding, dilation, groups; sizes that leave a pixel or two; channels within a block's width and beyond it."""
     groups = draw(st.sampled_from((1, 1, 2)))
     kernel_h, kernel_w = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     dilation = draw(st.integers(1, 2))
     reach = dilation * (max(kernel_h, kernel_w) - 1) + 1
-    size = st.integers(reach, 9)
+    channels = draw(st.sampled_from((24, 24, 200)))
+    size = st.integers(reach, 9 if channels < 100 else 4 + reach)
     geometry = ConvGeometry(
         batch=draw(st.integers(1, 2)),
         height=draw(size),
         width=draw(size),
-        in_channels=groups * draw(st.integers(1, 24)),
-        out_channels=groups * draw(st.integers(1, 24)),
+        in_channels=groups * draw(st.integers(channels // 8, channels)),
+        out_channels=groups * draw(st.integers(channels // 8, channels)),
         kernel_h=kernel_h,
         kernel_w=kernel_w,
         stride_h=draw(st.integers(1, 2)),
@@ -304,27 +308,40 @@ def conv_products(draw: Draw) -> Convolution:
     return Convolution(draw(st.integers(0, 2)), geometry, draw(st.sampled_from(("", "", "2:4"))))
 
 
+def streams(scale: Scale, tile: tuple[int, int, int]) -> st.SearchStrategy[Stream]:
+    """Mostly reading or mostly writing."""
+    nbytes = st.sampled_from(range(1, scale.k_tiles * 600, 777))
+    return st.builds(Stream, nbytes, nbytes)
+
+
+PRODUCTS: dict[str, Callable[[Scale, tuple[int, int, int]], st.SearchStrategy[Any]]] = {
+    "dense": linear_products,
+    "compressed": lambda scale, tile: linear_products(scale, tile, ("a", "b")),
+    "attention": attention_products,
+    "convolution": conv_products,
+    "tile-wise": tile_wise_products,
+    "stream": streams,
+}
+"""What a kernel may compute, each with a random draw of it."""
+
+
 @st.composite
-def cases(draw: Draw, scale: Scale) -> Case:
-    """Any launch at all of at most `scale.k_tiles` k-tiles."""
+def cases(draw: Draw, scale: Scale, kind: str) -> Case:
+    """Any launch of one kind, of at most `scale.k_tiles` k-tiles."""
     timing, kernel, warm = draw(timings(scale)), draw(kernels(scale)), draw(st.booleans())
-    tile, streamed = kernel.tile, st.sampled_from(range(1, scale.k_tiles * 600, 777))
-    strategies = (
-        linear_products(scale, tile),
-        linear_products(scale, tile),
-        tile_wise_products(scale, tile),
-        attention_products(scale, tile),
-        conv_products(),
-        st.builds(Stream, streamed, streamed),
-    )
-    product = draw(strategies[draw(st.sampled_from(range(len(strategies))))])
+    product = draw(PRODUCTS[kind](scale, kernel.tile))
     if isinstance(product, Stream):
         case = Case(timing, replace(kernel, period=kernel.period[:1] * OCCUPANCY), product, warm)
     else:
         groups = product.problem().groups
         assume(groups)
-        most = min(-(-group.k // tile[2]) for group in groups)
+        most = min(-(-group.k // kernel.tile[2]) for group in groups)
         split = draw(st.sampled_from((1, 1, 2, 3, 4)))
-        case = Case(timing, replace(kernel, split_k=min(split, most)), product, warm)
+        case = Case(timing, replace(kernel, split_k=min(split, most), accumulates=draw(st.booleans())), product, warm)
     assume(case.plan.k_tiles <= scale.k_tiles)
     return case
+
+
+def any_cases(scale: Scale) -> st.SearchStrategy[Case]:
+    """Any launch at all."""
+    return st.one_of([cases(scale, kind) for kind in PRODUCTS])

@@ -27,7 +27,7 @@ from nmsim.run.physics import check_outcome
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import RATE_BITS, TICKS_PER_CYCLE
 from nmsim.workload.catalogue import linear_gemms
-from tests.hw.chip_cases import MEDIUM, Case, cases
+from tests.hw.chip_cases import MEDIUM, Case, any_cases
 from tests.hw.machines import load_gpu
 from tests.hw.naive_boxes import BlockPart, blocks_of, box_of, bytes_of
 from tests.hw.plain import plain_kernel
@@ -49,7 +49,7 @@ def as_sm_level_result(case: Case) -> MainloopTiming:
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_every_tick_of_every_sm_is_a_reservation_or_a_named_stall(case: Case) -> None:
     outcome = run(case)
     assert (outcome.reserved_ticks.sum(axis=1) + outcome.stalls.sum(axis=1) == outcome.ticks).all()
@@ -58,13 +58,13 @@ def test_every_tick_of_every_sm_is_a_reservation_or_a_named_stall(case: Case) ->
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_conservation_and_bounds_hold_on_any_launch(case: Case) -> None:
     check_outcome(case.timing, case.plan, as_sm_level_result(case), run(case))
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_no_launch_beats_the_chain_of_its_longest_cta(case: Case) -> None:
     """Launch, first operands, fill, its k-tiles at the best rate, drain: none of it can be skipped or overlapped with itself."""
     timing, mainloop = case.timing, case.mainloop
@@ -74,14 +74,14 @@ def test_no_launch_beats_the_chain_of_its_longest_cta(case: Case) -> None:
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_the_same_launch_twice_is_the_same_to_the_tick(case: Case) -> None:
     assert run(case).equals(run(case))
     assert run_events(case.timing, case.plan, case.mainloop).equals(run_events(case.timing, case.plan, case.mainloop))
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_a_launch_whose_ctas_all_run_at_once_is_never_slower_with_ideal_memory(case: Case) -> None:
     """With one rate and no CTA waiting for a slot, no order of events can turn an earlier landing into a later end."""
     assume(len(case.plan.ctas) <= case.timing.sms * case.plan.occupancy)
@@ -90,7 +90,7 @@ def test_a_launch_whose_ctas_all_run_at_once_is_never_slower_with_ideal_memory(c
 
 
 @property_based
-@given(cases(MEDIUM))
+@given(any_cases(MEDIUM))
 def test_an_l2_that_holds_everything_misses_each_block_once_and_not_at_all_when_warm(case: Case) -> None:
     assume(not case.timing.ideal_memory and not case.plan.accumulate.any())
     timing = replace(case.timing, l2_capacity=HUGE)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nmsim.hw.chip_compiled import run_compiled
 from nmsim.hw.chip_events import run_events
 from nmsim.hw.outcome import ChipOutcome
-from tests.hw.chip_cases import LARGE, MEDIUM, Case, cases
+from tests.hw.chip_cases import LARGE, MEDIUM, PRODUCTS, Case, cases
 
 RELAXED = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
 
@@ -26,14 +27,16 @@ def check(case: Case) -> None:
     assert_equal(events, compiled)
 
 
-@settings(max_examples=600, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
-@given(cases(MEDIUM))
-def test_the_compiled_chip_is_the_simpy_chip_on_any_launch(case: Case) -> None:
-    check(case)
+@pytest.mark.parametrize("kind", PRODUCTS)
+@settings(max_examples=100, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@given(data=st.data())
+def test_the_compiled_chip_is_the_simpy_chip_on_any_launch(kind: str, data: st.DataObject) -> None:
+    check(data.draw(cases(MEDIUM, kind)))
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
-@given(cases(LARGE))
-def test_the_compiled_chip_is_the_simpy_chip_on_twenty_thousand_launches(case: Case) -> None:
-    check(case)
+@pytest.mark.parametrize("kind", PRODUCTS)
+@settings(max_examples=3_500, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@given(data=st.data())
+def test_the_compiled_chip_is_the_simpy_chip_on_twenty_thousand_launches(kind: str, data: st.DataObject) -> None:
+    check(data.draw(cases(LARGE, kind)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nmsim.hw.chip_compiled import run_compiled
 from nmsim.hw.chip_events import run_events
 from nmsim.rules.stalls import STALL_NAMES
-from tests.hw.chip_cases import SMALL, Case, cases
+from tests.hw.chip_cases import PRODUCTS, SMALL, Case, cases
 from tests.hw.naive_chip import run_naive
 from tests.hw.plain import plain_kernel, plain_machine
 from tests.hw.test_engines_agree import RELAXED
@@ -31,14 +32,16 @@ def named_stalls(ticks: list[int]) -> dict[str, int]:
     return {name: spent for name, spent in zip(STALL_NAMES, ticks, strict=True) if spent}
 
 
-@settings(max_examples=110, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
-@given(cases(SMALL))
-def test_both_engines_are_the_machine_that_walks_every_tick(case: Case) -> None:
-    check(case)
+@pytest.mark.parametrize("kind", PRODUCTS)
+@settings(max_examples=25, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@given(data=st.data())
+def test_both_engines_are_the_machine_that_walks_every_tick(kind: str, data: st.DataObject) -> None:
+    check(data.draw(cases(SMALL, kind)))
 
 
 @pytest.mark.slow
-@settings(max_examples=3_000, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
-@given(cases(SMALL))
-def test_both_engines_are_the_machine_that_walks_every_tick_on_three_thousand_launches(case: Case) -> None:
-    check(case)
+@pytest.mark.parametrize("kind", PRODUCTS)
+@settings(max_examples=500, deadline=None, database=None, print_blob=True, suppress_health_check=RELAXED)
+@given(data=st.data())
+def test_both_engines_are_the_machine_that_walks_every_tick_on_three_thousand_launches(kind: str, data: st.DataObject) -> None:
+    check(data.draw(cases(SMALL, kind)))
