@@ -68,10 +68,11 @@ def test_tensor_cores_that_outrun_shared_memory_run_at_its_pace_and_it_is_named(
     assert timing.stall_share[1]["shared_memory"] > 0.8
 
 
-def test_a_starved_register_file_sets_the_pace(spec: GpuSpec) -> None:
+def test_a_starved_register_file_sets_the_pace_and_is_named(spec: GpuSpec) -> None:
     """An MMA reads 1280 bytes; at 80 a cycle that takes 16."""
     timing = simulate_mainloop(changed(spec, tensor_core={"register_read_bytes_per_cycle": 80.0}), DENSE, 2)
     assert cycles(timing, 2) == pytest.approx(64 * 16, rel=0.02)
+    assert timing.stall_share[1]["register_file"] > 0.9
 
 
 def test_stall_shares_sum_to_one(spec: GpuSpec) -> None:

@@ -56,6 +56,7 @@ def test_an_mma_waits_for_its_fragments_and_the_port_is_blamed_for_what_queued(f
 def test_the_register_file_paces_mmas_that_read_more_than_it_gives() -> None:
     pipe = core(interval=4, register=10.0)
     assert starts(pipe, 5) == [0, 10, 20, 30, 40]
+    assert pipe.idle[Stall.REGISTER_FILE] == 4 * 6
 
 
 def test_a_decoder_that_keeps_up_is_never_in_the_way_and_one_that_does_not_sets_the_pace() -> None:
