@@ -1,8 +1,8 @@
 """The SM level: warps of the resident CTAs run their mainloop instruction by instruction, operands resident.
 
-Each warp is a simpy process: at the top of a k-tile it meets its CTA at a barrier and issues its share of the copies for
-a later stage; then, k-step by k-step, it loads the next step's fragments of A, B and E from shared memory and issues
-the MMAs of this one. Warps share four schedulers, four tensor cores and one shared-memory port. The result is the
+Each warp is a simpy process: at the top of a k-tile it meets its CTA at a barrier; then, k-step by k-step, it issues a
+part of its copies for a later stage, loads the next step's fragments of A, B and E from shared memory and issues the
+MMAs of this one (the copies are spread over the steps, as CUTLASS's multistage mainloop does). Warps share four schedulers, four tensor cores and one shared-memory port. The result is the
 contract of `nmsim.hw.mainloop`: cycles per k-tile for 1, 2, ... resident CTAs, fill, drain, port bytes, stalls.
 
 Modelled: in-order issue, one warp instruction a scheduler and cycle, fragment double buffering, accumulator
@@ -86,13 +86,13 @@ class SmMainloop:
     def _warp(self, cta_index: int, slot: int, begin: int) -> Process:
         env, cta, steps = self._env, self.ctas[cta_index], self._fragments.k_steps
         core, mmas = self.cores[slot % len(self.cores)], self._fragments.mmas_per_step
-        accumulators = [0] * mmas
+        accumulators, copies = [0] * mmas, self._key.copy_bytes // cta.warps
         yield env.until(begin, slot)
         ready, queued = self._load_fragments(slot)
         for k_tile in range(self._k_tiles):
             yield from self._barrier(cta)
-            self.port.write(env.tick, self._key.copy_bytes // cta.warps)
-            for _ in range(steps):
+            for step in range(steps):
+                self.port.write(env.tick, share_of(copies, step, steps))
                 following = self._load_fragments(slot)
                 for mma in range(mmas):
                     yield env.until(self._issue(slot), slot)
@@ -128,6 +128,11 @@ class SmMainloop:
             if data > ready:
                 ready, queued = data, waited
         return ready, queued
+
+
+def share_of(total: int, part: int, parts: int) -> int:
+    """Part `part` of `total` split into `parts` as evenly as integers go; all of them sum to `total`."""
+    return total * (part + 1) // parts - total * part // parts
 
 
 def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:

@@ -6,11 +6,13 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simpy.events import Event
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.hw.mainloop import MainloopTiming
-from nmsim.hw.sm_level import SmMainloop, find_mma, simulate_mainloop
+from nmsim.hw.sm_level import SmMainloop, find_mma, share_of, simulate_mainloop
 from nmsim.mapping.plan import MainloopKey
 from tests.hw.machines import load_gpu
 
@@ -43,6 +45,23 @@ def test_no_mainloop_is_faster_than_its_tensor_cores_and_a_second_cta_never_slow
 
 def test_two_ctas_of_a_well_chosen_tile_keep_the_tensor_cores_nine_tenths_busy(spec: GpuSpec) -> None:
     assert cycles(simulate_mainloop(spec, DENSE, 2), 2) <= 512 / 0.9
+
+
+@pytest.mark.parametrize(("k_tile", "stages"), [(32, 6), (64, 3)])
+def test_one_cta_of_a_port_bound_tile_keeps_the_port_busy_because_its_copies_are_spread_over_the_k_steps(
+    spec: GpuSpec, k_tile: int, stages: int
+) -> None:
+    """64x64 by four warps of 32x32: each k moves 4 x (32 + 32) x 2 B of fragments and (64 + 64) x 2 B of copies through 128 B a cycle."""
+    key = MainloopKey("mma", "fp16", "dense", (64, 64, k_tile), (32, 32), stages, (16, 8, 16), 128 * k_tile * 2)
+    port_cycles = (4 * 64 * 2 + 128 * 2) * k_tile / 128
+    assert cycles(simulate_mainloop(spec, key, 1), 1) == pytest.approx(port_cycles, rel=0.02)
+
+
+@given(total=st.integers(0, 1 << 20), parts=st.integers(1, 64))
+def test_shares_differ_by_one_at_most_and_sum_to_the_whole(total: int, parts: int) -> None:
+    shares = [share_of(total, part, parts) for part in range(parts)]
+    assert sum(shares) == total
+    assert max(shares) - min(shares) <= 1
 
 
 def test_a_slow_decoder_sets_the_pace_of_a_sparse_mainloop_and_is_named(spec: GpuSpec) -> None:
