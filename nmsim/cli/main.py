@@ -21,6 +21,7 @@ COMMANDS = {
     "gemm": ("nmsim.cli.gemm", "Simulate one GEMM, dense or N:M sparse."),
     "mma": ("nmsim.cli.mma", "Measure one matrix instruction on the simulated SM."),
     "train": ("nmsim.cli.train", "Train a network with an N:M recipe and record a step as a trace."),
+    "validate": ("nmsim.cli.validate", "Compare the simulator with published measurements."),
     "report": ("nmsim.cli.report", "Draw the figures of stored results and write one HTML page."),
     "arch": ("nmsim.cli.arch", "Check an architecture file, or show what it resolves to."),
     "trace": ("nmsim.cli.trace", "Check a recorded trace, or show what it holds."),

@@ -1,0 +1,158 @@
+"""Measured GEMM times as rows: the shipped files' format, and the one of a user's own `--data` file.
+
+A line is one GEMM. Needed columns: `id, arch, m, n, k` and at least one of `dense_us`, `sparse_us`. Others, with what an
+empty cell means: `l2` (warm), `dtype` and `out_dtype` (fp16), `pattern` (2:4, of the weight, which is the n x k operand),
+`sparse_k` (k: the reduction of the compressed run where it was stretched), `tags`, `gpu`, `source`, `status`, `note`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nmsim.arch.machine import Machine
+from nmsim.errors import InputError
+from nmsim.validation.measured import QUICK_MACS, Comparison, Context
+from nmsim.validation.tabular import Line, read_lines
+
+REQUIRED = ("id", "arch", "m", "n", "k", "dense_us", "sparse_us")
+
+
+@dataclass(frozen=True)
+class GemmRow:
+    """One measured GEMM; times in us, launch included, None where not measured."""
+
+    id: str
+    arch: str
+    l2: str
+    m: int
+    n: int
+    k: int
+    sparse_k: int
+    dtype: str
+    out_dtype: str
+    pattern: str
+    dense_us: float | None
+    sparse_us: float | None
+    tags: frozenset[str]
+    source: str
+    status: str
+    note: str
+
+    @property
+    def macs(self) -> int:
+        """Dense-equivalent MACs of the larger of the two runs."""
+        return self.m * self.n * max(self.k, self.sparse_k)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One simulated run of a row: its time and what the board draws."""
+
+    time_us: float
+    power_w: float
+    clock_mhz: int
+
+
+@dataclass(frozen=True)
+class SimulatedGemm:
+    """A row with its simulated runs; None where the row has no measured counterpart."""
+
+    row: GemmRow
+    dense: Timed | None
+    sparse: Timed | None
+
+
+def read_gemm_rows(path: Path) -> list[GemmRow]:
+    """All rows of a file. InputError for a repeated id, a row without a time, or a cell that is none of its kind."""
+    rows: dict[str, GemmRow] = {}
+    for line in read_lines(path, REQUIRED):
+        row = _row(line)
+        if row.id in rows:
+            raise line.error("id", "is the id of an earlier line too", "name each line once")
+        rows[row.id] = row
+    if not rows:
+        raise InputError("holds no rows", file=path)
+    return list(rows.values())
+
+
+def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGemm]:
+    """Simulate what each row measured. A quick run skips those of more than QUICK_MACS."""
+    machines: dict[str, Machine] = {}
+    chosen = [row for row in rows if not (context.quick and row.macs > QUICK_MACS)]
+    for done, row in enumerate(chosen):
+        context.progress(done, len(chosen), row.id)
+        if row.arch not in machines:
+            machines[row.arch] = context.machine(row.arch)
+        yield _simulate(context, machines[row.arch], row)
+
+
+def left_out(context: Context, rows: list[GemmRow]) -> tuple[str, ...]:
+    """One line for each row that `simulate_rows` skips."""
+    return tuple(f"{row.id}: {row.macs:.1e} MACs, left out of a quick run" for row in rows if context.quick and row.macs > QUICK_MACS)
+
+
+def comparisons_of(simulated: SimulatedGemm) -> list[Comparison]:
+    """Dense time, sparse time and, where both were measured, the speed-up."""
+    row, found = simulated.row, []
+    tags = row.tags | ({"m >= 2048"} if row.m >= 2048 else set())
+    if row.dense_us is not None and simulated.dense is not None:
+        found.append(_comparison(row, "dense time", "us", row.dense_us, simulated.dense.time_us, tags | {"time", "dense"}))
+    if row.sparse_us is not None and simulated.sparse is not None:
+        found.append(_comparison(row, f"{row.pattern} time", "us", row.sparse_us, simulated.sparse.time_us, tags | {"time", "sparse"}))
+    if row.dense_us is not None and row.sparse_us is not None and simulated.dense is not None and simulated.sparse is not None:
+        ratio = simulated.dense.time_us / simulated.sparse.time_us
+        found.append(_comparison(row, "speed-up", "x", row.dense_us / row.sparse_us, ratio, tags | {"speedup"}))
+    return found
+
+
+def _comparison(row: GemmRow, quantity: str, unit: str, published: float, simulated: float, tags: frozenset[str] | set[str]) -> Comparison:
+    return Comparison(row.id, quantity, unit, published, simulated, frozenset(tags), row.source, row.status, row.note)
+
+
+def _simulate(context: Context, machine: Machine, row: GemmRow) -> SimulatedGemm:
+    from nmsim.api import simulate_gemm
+
+    def run(k: int, pattern: str | None) -> Timed:
+        result = simulate_gemm(
+            machine,
+            m=row.m,
+            n=row.n,
+            k=k,
+            dtype=row.dtype,
+            out_dtype=row.out_dtype,
+            pattern=pattern,
+            l2=row.l2,
+            engine=context.engine,
+        )
+        return Timed(result.time_us, result.power_w, result.clock_mhz)
+
+    dense = None if row.dense_us is None else run(row.k, None)
+    sparse = None if row.sparse_us is None else run(row.sparse_k, row.pattern)
+    return SimulatedGemm(row, dense, sparse)
+
+
+def _row(line: Line) -> GemmRow:
+    k = line.whole("k")
+    row = GemmRow(
+        id=line.required("id"),
+        arch=line.required("arch"),
+        l2=line.text("l2", "warm"),
+        m=line.whole("m"),
+        n=line.whole("n"),
+        k=k,
+        sparse_k=line.whole("sparse_k", k),
+        dtype=line.text("dtype", "fp16"),
+        out_dtype=line.text("out_dtype", "fp16"),
+        pattern=line.text("pattern", "2:4"),
+        dense_us=line.number_of("dense_us"),
+        sparse_us=line.number_of("sparse_us"),
+        tags=frozenset(line.text("tags").split()),
+        source=line.text("source", str(line.file)),
+        status=line.text("status"),
+        note=line.text("note"),
+    )
+    if row.dense_us is None and row.sparse_us is None:
+        raise line.error("dense_us", "is empty, and sparse_us too", "give at least one measured time")
+    return row

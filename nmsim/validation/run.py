@@ -1,0 +1,33 @@
+"""Run suites and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from nmsim.errors import InputError
+from nmsim.validation.bars import SuiteBars, read_bars
+from nmsim.validation.fitted import read_fitted_rows
+from nmsim.validation.judge import SuiteReport, judge
+from nmsim.validation.measured import Context, Measured
+from nmsim.validation.suites import SUITES
+
+
+def run_suites(names: Sequence[str], context: Context) -> list[SuiteReport]:
+    """Run the named suites (all without names) in the order of the table. InputError for a name that is none."""
+    for name in names:
+        if name not in SUITES:
+            raise InputError("no such suite", path="SUITE", value=name, fix=f"use one of {', '.join(SUITES)}")
+    bars, fitted = read_bars(), read_fitted_rows()
+    reports = []
+    for name, (_, title) in SUITES.items():
+        if not names or name in names:
+            asked = SuiteBars() if context.data else bars[name]  # a user's own rows are shown, not judged by our bars
+            reports.append(judge(name, title, measure_suite(name, context), asked, fitted))
+    return reports
+
+
+def measure_suite(name: str, context: Context) -> Measured:
+    """One suite's rows and checks, unjudged."""
+    measured: Measured = import_module(SUITES[name][0]).measure(context)
+    return measured

@@ -1,0 +1,13 @@
+"""The suites, by name: a suite is one file in this package and one row in SUITES; its bars are in `data/suites.yaml`.
+
+A suite's module has one function, `measure(context) -> Measured`: it loads the published rows it is about, simulates
+them through `nmsim.api`, and hands back both. Judging is not its business.
+"""
+
+from __future__ import annotations
+
+SUITES = {
+    "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
+    "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
+}
+"""Name -> (module, one line of what is compared); in the order in which they run."""

@@ -1,0 +1,60 @@
+"""Suite `gemm`: times and speed-ups of whole GEMMs as cuBLASLt, cuSPARSELt and CUTLASS ran them on the A100.
+
+The harness behind most rows repeats one problem back to back, so they are simulated on a warm L2 (each row says so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from nmsim.validation.gemm_rows import SimulatedGemm, comparisons_of, left_out, read_gemm_rows, simulate_rows
+from nmsim.validation.measured import Check, Context, Measured
+from nmsim.validation.tabular import DATA
+
+STAIRCASE_M = tuple(range(1024, 4097, 256))
+"""Token counts around the first few waves at N = K = 3584."""
+STAIRCASE_DROP = 0.05
+"""A step of the staircase: the rate falls by this share from one M to the next, a little larger one."""
+LOSING = ("square/64", "square/128", "square/256")
+"""Rows under 512^3, where the published 2:4 is slower than dense."""
+
+
+def measure(context: Context) -> Measured:
+    """Simulate the shipped rows, or those of `context.data`, and check the shape of the curves."""
+    rows = read_gemm_rows(context.data or DATA / "gemm_a100.csv")
+    comparisons = tuple(comparison for one in simulate_rows(context, rows) for comparison in comparisons_of(one))
+    speedups = {row.row: row.simulated for row in comparisons if row.quantity == "speed-up"}
+    checks = () if context.data else (_small_sparse_loses(speedups), _large_falls_back(speedups), _staircase(speedup_over_m(context)))
+    return Measured(comparisons, checks, left_out(context, rows))
+
+
+def speedup_over_m(context: Context) -> list[SimulatedGemm]:
+    """Dense and 2:4 at N = K = 3584 over STAIRCASE_M: the CTA staircase."""
+    qwen = next(row for row in read_gemm_rows(DATA / "gemm_a100.csv") if "qwen" in row.tags)
+    return list(simulate_rows(context, [replace(qwen, id=f"staircase/m{m}", m=m) for m in STAIRCASE_M]))
+
+
+def _small_sparse_loses(speedups: Mapping[str, float]) -> Check:
+    small = {row: speedups[row] for row in LOSING}
+    text = ", ".join(f"{row} {value:.2f}x" for row, value in small.items())
+    return Check("2:4 below 1x under 512^3", all(value < 1 for value in small.values()), text)
+
+
+def _large_falls_back(speedups: Mapping[str, float]) -> Check:
+    name = "16384^3 2:4 speed-up below 4096^3's"
+    if "square/16384" not in speedups:
+        return Check(name, None, "left out of a quick run")
+    large, middle = speedups["square/16384"], speedups["square/4096"]
+    return Check(name, large < middle, f"{large:.2f}x against {middle:.2f}x")
+
+
+def _staircase(simulated: Sequence[SimulatedGemm]) -> Check:
+    """Whole waves show: the rate does not only rise with M, it falls where a few CTAs more begin another wave."""
+    steps = []
+    for kind in ("dense", "sparse"):
+        rates = [(one.row.m, one.row.m / timed.time_us) for one in simulated if (timed := getattr(one, kind)) is not None]
+        drops = [(after / before - 1, m) for (_, before), (m, after) in pairwise(rates) if after < (1 - STAIRCASE_DROP) * before]
+        steps += [f"{kind} at M = {m}: {drop:+.0%}" for drop, m in drops]
+    return Check("CTA staircase over M", bool(steps), "; ".join(steps) or "the rate never falls as M grows")
