@@ -3,20 +3,21 @@
     DIR/<run key>/runs.parquet  kernels.parquet  counters.parquet  manifest.json
 
 A folder is written under a temporary name and then renamed, so that a killed run leaves no half result. No file holds a
-time of day: the same result gives the same bytes. `manifest.json` holds the provenance of the trace (accuracy, loss, recipe).
+time of day: the same result gives the same bytes. A sweep's folder
+holds one such folder a point (`nmsim.result.points`). `manifest.json` holds the provenance of the trace (accuracy, loss, recipe).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmsim.errors import InputError, PhysicsError
+from nmsim.result.folders import place_folder
 from nmsim.result.frames import arrow_tables, key_of, result_of_tables
+from nmsim.result.points import is_sweep, read_sweep
 from nmsim.result.rows import SimulationResult
 from nmsim.result.schema import RESULTS_SCHEMA, TABLES, arrow_schema
 from nmsim.result.totals import phase_totals, scheme_totals
@@ -33,91 +34,52 @@ def write_results(results: Iterable[SimulationResult], directory: Path) -> tuple
     A folder of the same key is replaced. InputError where the place cannot be written; PhysicsError for a result whose
     phases or totals are not the sums of its rows.
     """
-    return tuple(_write_run(result, directory) for result in results)
+    return tuple(place_folder(directory, key_of(result), run_files(result)) for result in results)
 
 
 def read_results(directory: Path) -> tuple[SimulationResult, ...]:
-    """Every run under `directory` (or the one run that it is), ordered by machine, trace and key.
+    """Every run under `directory` (or the one run that it is), ordered by machine, trace and key; of a sweep, its current points.
 
     InputError for a folder without results, an unreadable or incomplete file, or another schema version.
     """
     if not directory.is_dir():
         raise InputError("no such folder of results", file=directory, fix="write one with `nmsim simulate ... --out DIR`")
-    own = directory / MANIFEST
-    manifests = [own] if own.is_file() else sorted(path for path in directory.glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
+    manifests = _manifests(directory)
     if not manifests:
         raise InputError("the folder holds no results", file=directory, fix="write some with `nmsim simulate ... --out DIR`")
     return tuple(sorted(map(_read_run, manifests), key=lambda result: (result.arch, result.trace, key_of(result))))
 
 
-def is_stored(directory: Path, run_key: str) -> bool:
-    """True where the run of this key is complete under `directory`."""
-    return (directory / run_key / MANIFEST).is_file()
+def run_files(result: SimulationResult) -> dict[str, bytes]:
+    """The files of a run's folder: the same bytes for the same result.
 
-
-def resume(directory: Path, run_key: str, simulate: Callable[[], SimulationResult]) -> SimulationResult:
-    """The stored run of this key if there is one, otherwise `simulate()`, stored.
-
-    PhysicsError where the run simulated turns out to have another key: a repeat would never find it.
+    PhysicsError for a result whose phases or totals are not the sums of its rows.
     """
-    if is_stored(directory, run_key):
-        return _read_run(directory / run_key / MANIFEST)
-    result = simulate()
-    if key_of(result) != run_key:
-        raise PhysicsError(f"the run was announced as {run_key[:12]} but its result has the key {key_of(result)[:12]}")
-    write_results([result], directory)
-    return result
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-
-def _write_run(result: SimulationResult, directory: Path) -> Path:
     if tuple(result.phases) != phase_totals(result.rows) or dict(result.total) != scheme_totals(result.rows):
         raise PhysicsError(f"the phases and totals of {result.trace} on {result.arch} are not the sums of its rows")
     tables = arrow_tables(result)
-    key = key_of(result)
     manifest = {
         "schema": RESULTS_SCHEMA,
-        "run_key": key,
+        "run_key": key_of(result),
         "rows": {name: table.num_rows for name, table in tables.items()},
         "provenance": dict(result.provenance),
     }
-    place, temporary = directory / key, directory / f".{key}.{uuid.uuid4().hex}"
-    try:
-        temporary.mkdir(parents=True)
-        _write_files(temporary, tables, manifest)
-        _put_in_place(temporary, place)
-    except OSError as error:
-        raise InputError(
-            f"cannot write results here ({error.strerror or error})", file=directory, fix="choose another folder with --out"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return place
-
-
-def _write_files(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
-    import pyarrow.parquet as pq
-
+    files = {MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()}
     for name, table in tables.items():
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        files[f"{name}.parquet"] = buffer.getvalue().to_pybytes()
+    return files
 
 
-def _put_in_place(temporary: Path, place: Path) -> None:
-    """Rename to the final name; what stood there is moved aside first and then deleted.
-
-    Two workers may finish the same run at once. Theirs is the same result, so whoever comes second lets the first stand.
-    """
-    aside = temporary.with_name(temporary.name + ".old")
-    if place.exists():
-        place.rename(aside)
-    try:
-        temporary.rename(place)
-    except OSError:
-        if not (place / MANIFEST).is_file():
-            if aside.exists():
-                aside.rename(place)
-            raise
-    shutil.rmtree(aside, ignore_errors=True)
+def _manifests(directory: Path) -> list[Path]:
+    if is_sweep(directory):
+        return [manifest for name in read_sweep(directory).point_keys if (manifest := directory / name / MANIFEST).is_file()]
+    own = directory / MANIFEST
+    return [own] if own.is_file() else sorted(path for path in directory.glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
 
 
 def _read_run(manifest_file: Path) -> SimulationResult:

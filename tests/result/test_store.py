@@ -17,7 +17,7 @@ from nmsim.errors import InputError, PhysicsError
 from nmsim.result.frames import key_of
 from nmsim.result.rows import SimulationResult
 from nmsim.result.schema import TABLES
-from nmsim.result.store import is_stored, read_results, resume, write_results
+from nmsim.result.store import read_results, write_results
 
 MakeResult = Callable[..., SimulationResult]
 
@@ -79,7 +79,6 @@ def test_a_run_that_is_killed_before_the_rename_leaves_no_result(
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
             write_results([make_result()], tmp_path)
-    assert not is_stored(tmp_path, key_of(make_result()))
     with pytest.raises(InputError, match="the folder holds no results"):
         read_results(tmp_path)
     write_results([make_result()], tmp_path)
@@ -123,22 +122,6 @@ def test_a_worker_that_finishes_second_lets_the_first_stand(
     (place,) = write_results([result], tmp_path)
     assert list(tmp_path.iterdir()) == [place]
     assert read_results(tmp_path) == (result,)
-
-
-def test_resume_simulates_once_and_reads_afterwards(make_result: MakeResult, tmp_path: Path) -> None:
-    result, runs = make_result(), list[int]()
-
-    def simulate() -> SimulationResult:
-        runs.append(1)
-        return result
-
-    assert resume(tmp_path, key_of(result), simulate) == resume(tmp_path, key_of(result), simulate) == result
-    assert len(runs) == 1
-
-
-def test_resume_refuses_a_result_of_another_key(make_result: MakeResult, tmp_path: Path) -> None:
-    with pytest.raises(PhysicsError, match="was announced as 0000 but its result has the key"):
-        resume(tmp_path, "0000", make_result)
 
 
 def test_totals_that_are_not_the_sums_of_the_rows_are_not_stored(make_result: MakeResult, tmp_path: Path) -> None:
