@@ -27,7 +27,7 @@ def nm_mask(weights: NDArray[Any], pattern: NMPattern, axis: int = -1) -> NDArra
     Source: Zhou et al., ICLR 2021 (arXiv 2102.04010), the mask of SR-STE.
     """
     axis = resolve_axis(weights, axis)
-    grouped = split_groups(_magnitudes(weights), pattern.m, axis)
+    grouped = split_groups(magnitudes(weights), pattern.m, axis)
     before, groups, m, after = grouped.shape
     lanes = np.ascontiguousarray(np.moveaxis(grouped, 2, 0)).reshape(m, -1)
     kept = np.empty(lanes.shape, dtype=np.bool_)
@@ -52,7 +52,7 @@ def density(mask: NDArray[np.bool_]) -> float:
     return int(np.count_nonzero(mask)) / mask.size
 
 
-def _magnitudes(weights: NDArray[Any]) -> NDArray[Any]:
+def magnitudes(weights: NDArray[Any]) -> NDArray[Any]:
     """|weights| in a type that holds every magnitude and compares fast; InputError for NaN and for what has no order."""
     if weights.dtype.kind not in "fiub":
         raise InputError("weights are real numbers", path="weights", value=weights.dtype.name)
