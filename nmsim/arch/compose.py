@@ -19,25 +19,31 @@ _POSITION = re.compile(r"[0-9]{1,6}")
 
 
 def read_extended(path: str | Path) -> Document:
-    """Read a file and, where it says `extends: OTHER.yaml` (relative to itself), lay it over that file; one level only.
+    """Read a file and, where it says `extends: OTHER.yaml` (relative to itself), lay it over that file, which may extend a third.
 
-    Mappings are merged key by key; lists and values are replaced. InputError as of `read_document`.
+    Mappings are merged key by key; lists and values are replaced. InputError as of `read_document`, and for a circle.
     """
+    return _read_over(Path(path), ())
+
+
+def _read_over(path: Path, above: tuple[Path, ...]) -> Document:
+    """The file at `path` over what it extends; `above` are the files that extend it, by absolute path."""
     child = read_document(path)
     if "extends" not in child.data:
         return child
     name = child.data["extends"]
     if not isinstance(name, str) or not name:
         raise child.error("must be the name of a YAML file", ("extends",), name)
-    base_path = Path(path).parent / name
+    base_path = path.parent / name
+    seen = (*above, path.resolve())
+    if base_path.resolve() in seen:
+        raise child.error(f"{base_path} extends this file in its turn", ("extends",), fix="let one of them stand on its own")
     try:
-        base = read_document(base_path)
+        base = _read_over(base_path, seen)
     except InputError as error:
         if error.file == base_path and error.line is None:  # the file itself, not something in it
             raise child.error(f"{base_path}: {error.problem}", ("extends",), fix=error.fix) from None
         raise
-    if "extends" in base.data:
-        raise child.error(f"{base_path} extends another file itself, and only one level is allowed", ("extends",), fix="extend that one")
     places = dict(base.places)
     data = _merged(base.data, child.data, (), places, child)
     del data["extends"]

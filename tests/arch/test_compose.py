@@ -68,16 +68,24 @@ def test_errors_name_the_file_that_holds_the_value(
         load_gpu(path)
 
 
-def test_a_base_must_be_there_and_extend_nothing(child: Callable[[str], Path], write_machine: Write, tmp_path: Path) -> None:
+def test_a_machine_may_extend_one_that_extends_another(child: Callable[[str], Path], write_machine: Write) -> None:
+    child("name: middle\nclock: {boost_mhz: 1200, sources: {boost_mhz: 'assumption: faster'}}\nsm: {count: 7}\n")
+    path = write_machine("extends: child.yaml\nname: last\nsm: {count: 9, sources: {count: 'assumption: more'}}\n", "last.yaml")
+    spec = load_gpu(path)
+    assert (spec.name, spec.clock.boost_mhz, spec.sm.count) == ("last", 1200, 9)
+    assert check_arch(path) == []
+    _, document = read_arch(path)
+    assert Path(document.place(("clock", "boost_mhz")).file).name == "child.yaml"
+
+
+def test_a_base_must_be_there_and_lead_to_an_end(child: Callable[[str], Path], write_machine: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_extended(write_machine("extends: nowhere.yaml", "lost.yaml"))
     assert str(caught.value) == f"{tmp_path / 'lost.yaml'}:1: extends: {tmp_path / 'nowhere.yaml'}: no such file; check the path"
-    child("")
-    with pytest.raises(
-        InputError, match=r"grandchild\.yaml:1: extends: .*child\.yaml extends another file itself, and only one level is allowed"
-    ):
-        read_extended(write_machine("extends: child.yaml", "grandchild.yaml"))
-    with pytest.raises(InputError, match=r"self\.yaml:1: extends: .*only one level is allowed"):
+    write_machine("extends: second.yaml", "first.yaml")
+    with pytest.raises(InputError, match=r"first\.yaml:1: extends: .*second\.yaml extends this file in its turn"):
+        read_extended(write_machine("extends: first.yaml", "second.yaml"))
+    with pytest.raises(InputError, match=r"self\.yaml:1: extends: .*self\.yaml extends this file in its turn"):
         read_extended(write_machine("extends: self.yaml", "self.yaml"))
     for wrong in ("[a]", "3", "''"):
         with pytest.raises(InputError, match=r"extends: must be the name of a YAML file"):
