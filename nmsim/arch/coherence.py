@@ -64,6 +64,9 @@ def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
         yield from _known_dtype(mma.dtype, (*path, "dtype"))
         if mma.nm is not None and mma.shape[2] % mma.nm.m:
             yield Contradiction((*path, "shape"), f"its k must hold whole groups of {mma.nm}", list(mma.shape))
+        if mma.shape[0] % mma.warps or mma.warps > spec.tensor_core.per_sm:
+            problem = f"must divide its m ({mma.shape[0]}) and not exceed the {spec.tensor_core.per_sm} tensor cores of an SM"
+            yield Contradiction((*path, "warps"), problem, mma.warps)
         key = (mma.dtype, mma.shape, mma.pattern)
         if key in seen:
             yield Contradiction(path, f"is the same instruction as tensor_core.mma.{seen[key]}", None, "remove one of the two")

@@ -49,14 +49,17 @@ def _instructions(spec: GpuSpec) -> Iterator[Remark]:
 
 
 def _executed_macs(mma: MmaSpec) -> int:
+    """Of one warp's share."""
     m, n, k = mma.shape
-    return m * n * (k if mma.nm is None else mma.nm.compressed_k(k))
+    return m // mma.warps * n * (k if mma.nm is None else mma.nm.compressed_k(k))
 
 
 def _register_bytes(mma: MmaSpec) -> int:
-    m, n, k = mma.shape
+    """Of one warp's share: its accumulators and, unless they come from shared memory, its operands."""
+    m, n, k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
     kept = k if mma.nm is None else mma.nm.compressed_k(k)
-    return (m * kept + n * k) * BITS_PER_ELEMENT[mma.dtype] // 8 + m * n * ACCUMULATOR_BYTES
+    operands = 0 if mma.reads_shared_memory else (m * kept + n * k) * BITS_PER_ELEMENT[mma.dtype] // 8
+    return operands + m * n * ACCUMULATOR_BYTES
 
 
 def _memory(spec: GpuSpec) -> Iterator[Remark]:

@@ -81,6 +81,10 @@ class MmaSpec(Block):
     """Cycles between two such instructions on one tensor core."""
     latency_cycles: Positive
     """From issue to the earliest dependent issue."""
+    warps: Annotated[int, Field(ge=1, le=8)] = 1
+    """Warps that run it together, each an equal share of its m on a tensor core of its own: 1 (mma.sync), 4 (wgmma)."""
+    reads_shared_memory: bool = False
+    """Whether A and B come straight from shared memory while it runs, issued asynchronously, and not through registers."""
 
     @field_validator("pattern")
     @classmethod
@@ -96,6 +100,12 @@ class MmaSpec(Block):
     def nm(self) -> NMPattern | None:
         """The N:M pattern of operand A, None for a dense instruction."""
         return None if self.pattern == "dense" else NMPattern.parse(self.pattern)
+
+    @property
+    def macs_per_cycle(self) -> float:
+        """Dense-equivalent MACs per cycle of one tensor core."""
+        m, n, k = self.shape
+        return m * n * k / (self.warps * self.issue_interval_cycles)
 
 
 class DecoderSpec(Block):
@@ -251,9 +261,5 @@ class GpuSpec(Block):
 
     def peak_macs_per_cycle(self, dtype: str, pattern: NMPattern | None = None) -> float:
         """Dense-equivalent MACs per core cycle of the whole machine, 0 where no instruction serves the pair."""
-        rates = [
-            mma.shape[0] * mma.shape[1] * mma.shape[2] / mma.issue_interval_cycles
-            for mma in self.tensor_core.mma
-            if mma.dtype == dtype and mma.nm == pattern
-        ]
+        rates = [mma.macs_per_cycle for mma in self.tensor_core.mma if mma.dtype == dtype and mma.nm == pattern]
         return max(rates, default=0.0) * self.tensor_core.per_sm * self.sm.count

@@ -11,6 +11,10 @@ from typing import Any
 
 from nmsim.units import TICKS_PER_CYCLE, rate_of
 
+WARM_UP_K_TILES = 4
+MEASURED_K_TILES = 8
+"""k-tiles per CTA before, and in, the window over which the SM level takes the steady rate."""
+
 
 @dataclass(frozen=True)
 class MainloopTiming:

@@ -20,18 +20,15 @@ from simpy.events import Event
 from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.engine.environment import KeyedEnvironment
 from nmsim.hw.decoder import Decoder
-from nmsim.hw.mainloop import MainloopTiming
+from nmsim.hw.mainloop import MEASURED_K_TILES, WARM_UP_K_TILES, MainloopTiming
 from nmsim.hw.shared_memory import SharedMemoryPort
 from nmsim.hw.tensor_core import TensorCore
+from nmsim.hw.warpgroup import WarpgroupMainloop
 from nmsim.mapping.plan import MainloopKey
 from nmsim.rules.banks import ldmatrix_passes
 from nmsim.rules.fragments import fragments_of
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.units import element_bits
-
-WARM_UP_K_TILES = 4
-MEASURED_K_TILES = 8
-"""k-tiles per CTA before, and in, the window over which the steady rate is taken."""
 
 Process = Generator[Event, None, None]
 
@@ -143,7 +140,7 @@ def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> Mainlo
     periods, shares = [], []
     fill = drain = port_bytes = 0
     for residents in range(1, occupancy + 1):
-        sm = SmMainloop(spec, key, mma, residents)
+        sm = (WarpgroupMainloop if mma.reads_shared_memory else SmMainloop)(spec, key, mma, residents)
         sm.run()
         spans = sum(cta.completed[-1] - cta.completed[WARM_UP_K_TILES - 1] for cta in sm.ctas)
         period = (spans, MEASURED_K_TILES * residents * residents)
@@ -172,7 +169,7 @@ def find_mma(spec: GpuSpec, key: MainloopKey) -> MmaSpec:
     )
 
 
-def _stall_share(sm: SmMainloop) -> dict[str, float]:
+def _stall_share(sm: SmMainloop | WarpgroupMainloop) -> dict[str, float]:
     """Share of the tensor cores' idle cycles by cause."""
     idle = [sum(core.idle[reason] for core in sm.cores) for reason in range(len(STALL_NAMES))]
     total = sum(idle)

@@ -40,14 +40,26 @@ class Candidate:
     estimate_cycles: float
 
 
-def best_mma(spec: GpuSpec, dtype: str, pattern: str) -> MmaSpec | None:
-    """The instruction of the highest rate for an element type and pattern; of equals, the one with the longest k."""
+def best_mma(spec: GpuSpec, dtype: str, pattern: str, tile: TileSpec | None = None) -> MmaSpec | None:
+    """The instruction of the highest rate for an element type and pattern; of equals, the one with the longest k, then n.
+
+    With a `tile`, one whose warps the tile can be divided over: a warpgroup's instruction needs whole m x n of its own.
+    """
     fitting = [mma for mma in spec.tensor_core.mma if mma.dtype == dtype and mma.pattern == pattern]
+    if tile is not None:
+        fitting = [mma for mma in fitting if mma.warps == 1 or not (tile.cta[0] % mma.shape[0] or tile.cta[1] % mma.shape[1])]
+    return max(fitting, key=lambda mma: (mma.macs_per_cycle, mma.shape[2], mma.shape[1]), default=None)
 
-    def rate(mma: MmaSpec) -> tuple[float, int]:
-        return mma.shape[0] * mma.shape[1] * mma.shape[2] / mma.issue_interval_cycles, mma.shape[2]
 
-    return max(fitting, key=rate, default=None)
+def warp_tile(tile: TileSpec, mma: MmaSpec) -> tuple[int, int]:
+    """What one warp of the CTA computes: as the template has it, or a row of a warpgroup's share of the tile.
+
+    As in CUTLASS's cooperative kernels, at most two warpgroups divide the tile's m; each takes all of its n.
+    """
+    if mma.warps == 1:
+        return tile.warp[0], tile.warp[1]
+    groups = 2 if tile.cta[0] % (2 * mma.shape[0]) == 0 else 1
+    return tile.cta[0] // (groups * mma.warps), tile.cta[1]
 
 
 def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
@@ -56,8 +68,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         raise InputError("the convolution reads nothing but padding: no product is left to run", path=problem.label)
     require_memory(spec.dram, problem.label, sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors))
     pattern = "dense" if problem.pattern is None else str(problem.pattern)
-    mma = best_mma(spec, problem.dtype, pattern)
-    if mma is None:
+    if best_mma(spec, problem.dtype, pattern) is None:
         known = sorted({m.dtype for m in spec.tensor_core.mma})
         raise InputError(
             f"{spec.name} has no {pattern} matrix instruction for {problem.dtype}", fix=f"use --dtype with one of {', '.join(known)}"
@@ -65,6 +76,9 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
     found = []
     shortest = min(group.k for group in problem.groups)
     for tile in spec.kernels.tiles:
+        mma = best_mma(spec, problem.dtype, pattern, tile)
+        if mma is None:
+            continue
         key = mainloop_key(tile, problem, mma)
         fragments = fragments_of(key, mma)
         resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread)
@@ -95,7 +109,7 @@ def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec) -> MainloopKey:
         dtype=problem.dtype,
         pattern=mma.pattern,
         cta_tile=(tile_m, tile_n, tile_k),
-        warp_tile=(tile.warp[0], tile.warp[1]),
+        warp_tile=warp_tile(tile, mma),
         stages=tile.stages,
         mma_shape=mma.shape,
         copy_bytes=copy_bytes,
@@ -113,7 +127,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
     outputs = np.stack([layout.view(group.output) for group in problem.groups])
     executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
-    m, n, k = key.mma_shape
+    m, n, k = key.mma_shape[0] // candidate.mma.warps, key.mma_shape[1], key.mma_shape[2]
     kept = k if problem.pattern is None else problem.pattern.compressed_k(k)
     name = f"{'nm' if problem.pattern else 'dense'}_{key.pattern}_{key.dtype}_{tile[0]}x{tile[1]}x{tile[2]}_{key.stages}st"
     return KernelPlan(
@@ -141,7 +155,8 @@ def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Frag
     """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
     tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.boost_mhz
     tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
-    reads = fragments.warps * fragments.k_steps * sum(fragments.loads)
+    instructions = fragments.mmas_per_k_tile * fragments.warps // mma.warps
+    reads = fragments.warps * fragments.k_steps * sum(fragments.loads) + instructions * fragments.streamed_bytes
     port = (reads + key.copy_bytes) / (spec.shared_memory.banks * spec.shared_memory.bank_bytes)
     load = key.copy_bytes / spec.noc.sm_port_bytes_per_cycle
     period = max(tensor, port, load) + 60 / resident

@@ -27,6 +27,10 @@ class _Mma(Protocol):
     def shape(self) -> tuple[int, int, int]: ...
     @property
     def nm(self) -> NMPattern | None: ...
+    @property
+    def warps(self) -> int: ...
+    @property
+    def reads_shared_memory(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,15 @@ class Fragments:
     """Warps of the CTA."""
     k_steps: int
     mmas_per_step: int
-    """MMAs of one warp in one k-step."""
+    """MMAs of one warp in one k-step; of an instruction that several warps run, the warp's share."""
     loads: tuple[int, ...]
     """Bytes of each shared-memory load of one k-step: A values, B, then E."""
     codes_per_mma: int
+    """Of one warp's MMA."""
     register_bytes_per_mma: int
+    """Of one warp's MMA."""
+    streamed_bytes: int = 0
+    """A and B that one instruction (all its warps together) reads from shared memory as it runs; 0 where `loads` bring them."""
 
     @property
     def mmas_per_k_tile(self) -> int:
@@ -52,13 +60,16 @@ class Fragments:
 def fragments_of(key: _Key, mma: _Mma) -> Fragments:
     """Divide a CTA tile into warps and a warp's k-tile into MMAs and loads of at most WARP_LOAD_BYTES each."""
     (tile_m, tile_n, tile_k), (warp_m, warp_n) = key.cta_tile, key.warp_tile
-    mma_m, mma_n, mma_k = mma.shape
+    mma_m, mma_n, mma_k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
     bits, pattern = element_bits(key.dtype), mma.nm
     kept = mma_k if pattern is None else pattern.compressed_k(mma_k)
     metadata_bits = 0 if pattern is None else kept * max(1, (pattern.m - 1).bit_length())
     a_bytes, b_bytes = warp_m * kept * bits // 8, warp_n * mma_k * bits // 8
-    loads = _split(a_bytes) + _split(b_bytes) + _split(warp_m * metadata_bits // 8)
-    operand_bits = mma_m * kept * bits + mma_n * mma_k * bits + mma_m * metadata_bits
+    loads = _split(warp_m * metadata_bits // 8)
+    operand_bits = mma_m * metadata_bits
+    if not mma.reads_shared_memory:
+        loads = _split(a_bytes) + _split(b_bytes) + loads
+        operand_bits += mma_m * kept * bits + mma_n * mma_k * bits
     return Fragments(
         warps=-(-tile_m // warp_m) * -(-tile_n // warp_n),
         k_steps=-(-tile_k // mma_k),
@@ -66,6 +77,7 @@ def fragments_of(key: _Key, mma: _Mma) -> Fragments:
         loads=loads,
         codes_per_mma=0 if pattern is None else mma_m * kept,
         register_bytes_per_mma=operand_bits // 8 + mma_m * mma_n * ACCUMULATOR_BYTES,
+        streamed_bytes=(mma.shape[0] * kept + mma_n * mma_k) * bits // 8 if mma.reads_shared_memory else 0,
     )
 
 

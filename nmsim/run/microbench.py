@@ -30,20 +30,28 @@ def microbench_mma(spec: GpuSpec, shape: tuple[int, int, int], dtype: str, *, pa
     mma = _find(spec, shape, dtype, pattern)
     if not 1 <= warps <= spec.sm.max_warps or not 1 <= ilp <= 64:
         raise InputError(f"an SM runs 1 to {spec.sm.max_warps} warps, each with 1 to 64 chains", value=(warps, ilp))
+    if warps % mma.warps:
+        raise InputError(
+            f"{mma.warps} warps run this instruction together", path="--warps", value=warps, fix=f"use a multiple of {mma.warps}"
+        )
     latency = _iteration(spec, mma, 1, 1)
     iteration = _iteration(spec, mma, warps, ilp)
-    fma = shape[0] * shape[1] * shape[2] * warps * ilp
+    fma = shape[0] * shape[1] * shape[2] * warps * ilp / mma.warps
     return MmaTiming(latency, iteration, fma / iteration)
 
 
 def _iteration(spec: GpuSpec, mma: MmaSpec, warps: int, ilp: int) -> float:
     """Steady cycles per loop iteration (each warp issues `ilp` instructions in it)."""
-    m, n, k = mma.shape
+    m, n, k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
     pattern, bits = mma.nm, element_bits(mma.dtype)
     kept = k if pattern is None else pattern.compressed_k(k)
     codes = 0 if pattern is None else m * kept
-    operand_bits = (m * kept + n * k) * bits + (0 if pattern is None else codes * index_bits(pattern))
+    operand_bits = 0 if mma.reads_shared_memory else (m * kept + n * k) * bits
+    operand_bits += 0 if pattern is None else codes * index_bits(pattern)
     register_cycles = (operand_bits / 8 + m * n * 4) / spec.tensor_core.register_read_bytes_per_cycle
+    if mma.reads_shared_memory:  # the port serves one such instruction, all its warps together, after another
+        port = spec.shared_memory.banks * spec.shared_memory.bank_bytes
+        register_cycles = max(register_cycles, (mma.shape[0] * kept + n * k) * bits / 8 / port)
     decoder = spec.tensor_core.decoder
     cores = [
         TensorCore(

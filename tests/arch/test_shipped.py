@@ -52,6 +52,27 @@ def test_the_a100_peaks_are_those_of_its_datasheet(a100: GpuSpec, dtype: str, pa
     assert macs * 2 * a100.clock.boost_mhz * 1e-6 == pytest.approx(tera_operations, rel=0.002)
 
 
+# Peak rates that the makers publish, in TFLOP/s or TOP/s, each at the clock it is given at.
+@pytest.mark.parametrize(
+    ("machine", "dtype", "pattern", "clock_mhz", "tera_operations"),
+    [("volta", "fp16", None, 1530, 125), ("hopper", "fp16", None, 1830, 989.4), ("hopper", "fp16", "2:4", 1830, 1979),
+     ("hopper", "int8", None, 1830, 1979), ("hopper", "fp8", "2:4", 1830, 3958), ("hopper", "tf32", None, 1830, 494.7),
+     ("hopper_h200", "fp16", None, 1830, 989.4), ("hopper_pcie", "fp16", None, 1620, 756),
+     ("ada", "fp16", None, 2520, 165.2), ("ada", "fp16", "2:4", 2520, 330.3), ("ada", "int8", None, 2520, 660.6),
+     ("ada", "fp8", None, 2520, 330.3), ("ada", "int4", None, 2520, 1321.2), ("ada_4070_ti_super", "fp16", None, 2610, 88.2)],
+)  # fmt: skip
+def test_the_peaks_of_other_gpus_are_those_of_their_datasheets(
+    machine: str, dtype: str, pattern: str | None, clock_mhz: int, tera_operations: float
+) -> None:
+    spec = load_gpu(SHIPPED[0].parent / f"{machine}.yaml")
+    macs = spec.peak_macs_per_cycle(dtype, None if pattern is None else NMPattern.parse(pattern))
+    assert macs * 2 * clock_mhz * 1e-6 == pytest.approx(tera_operations, rel=0.003)
+
+
+def test_a_v100_has_no_sparse_instruction() -> None:
+    assert not any(mma.nm for mma in load_gpu(SHIPPED[0].parent / "volta.yaml").tensor_core.mma)
+
+
 def test_the_a100_runs_no_other_patterns(a100: GpuSpec) -> None:
     assert {(mma.dtype, mma.pattern) for mma in a100.tensor_core.mma if mma.nm} == {
         ("fp16", "2:4"), ("bf16", "2:4"), ("int8", "2:4"), ("tf32", "1:2")

@@ -21,6 +21,8 @@ class Key:
 class Mma:
     shape: tuple[int, int, int]
     nm: NMPattern | None = None
+    warps: int = 1
+    reads_shared_memory: bool = False
 
 
 def test_a_dense_fp16_tile_by_hand() -> None:
@@ -53,3 +55,16 @@ def test_macs_of_all_warps_are_those_of_the_tile_and_loads_are_cut_at_an_ldmatri
 def test_an_edge_warp_and_an_edge_mma_are_whole_ones() -> None:
     fragments = fragments_of(Key("fp16", (100, 60, 40), (64, 32)), Mma((16, 8, 16)))
     assert (fragments.warps, fragments.k_steps, fragments.mmas_per_step) == (4, 3, 16)
+
+
+def test_a_warpgroup_instruction_reads_its_operands_from_shared_memory_once_for_four_warps() -> None:
+    """128 x 256 x 64 in two warpgroups: each warp 16 x 256, four k-steps of one instruction whose A and B are 10 KiB."""
+    fragments = fragments_of(Key("fp16", (128, 256, 64), (16, 256)), Mma((64, 256, 16), warps=4, reads_shared_memory=True))
+    assert (fragments.warps, fragments.k_steps, fragments.mmas_per_step) == (8, 4, 1)
+    assert fragments.loads == ()
+    assert fragments.streamed_bytes == (64 + 256) * 16 * 2
+    assert fragments.register_bytes_per_mma == 16 * 256 * 4
+    sparse = fragments_of(Key("fp16", (64, 256, 64), (16, 256)), Mma((64, 256, 32), NMPattern(2, 4), 4, True))
+    assert sparse.streamed_bytes == (64 * 16 + 256 * 32) * 2
+    assert sum(sparse.loads) == 16 * 16 * 2 // 8  # a warp's metadata still comes through registers
+    assert sparse.codes_per_mma == 16 * 16
