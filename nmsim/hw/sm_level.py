@@ -2,8 +2,9 @@
 
 Each warp is a simpy process: at the top of a k-tile it meets its CTA at a barrier; then, k-step by k-step, it issues a
 part of its copies for a later stage, loads the next step's fragments of A, B and E from shared memory and issues the
-MMAs of this one (the copies are spread over the steps, as CUTLASS's multistage mainloop does). Warps share four schedulers, four tensor cores and one shared-memory port. The result is the
-contract of `nmsim.hw.mainloop`: cycles per k-tile for 1, 2, ... resident CTAs, fill, drain, port bytes, stalls.
+MMAs of this one (the copies are spread over the steps, as CUTLASS's multistage mainloop does). Warps share four
+schedulers, four tensor cores and one shared-memory port. The result is the contract of `nmsim.hw.mainloop`:
+cycles per k-tile for 1, 2, ... resident CTAs, fill, drain, port bytes, stalls.
 
 Modelled: in-order issue, one warp instruction a scheduler and cycle, fragment double buffering, accumulator
 dependences, barriers, port contention between reads and copy writes, metadata loads and decode, register reads.
