@@ -146,7 +146,7 @@ def _draw_one(sizes: _Lanes, rng: np.random.Generator) -> NDArray[np.bool_]:
     cumulated = np.cumsum(sizes, axis=0)
     point = rng.random(sizes.shape[1]) * cumulated[-1]
     passed: NDArray[np.bool_] = cumulated > point
-    passed[1:] &= ~passed[:-1].copy()
+    passed[1:] &= ~passed[:-1]
     return passed
 
 
