@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from math import comb, factorial, prod
 from typing import Any
 
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from nmsim.errors import InputError
 from nmsim.sparsity.groups import require_mask, require_same_shape
 from nmsim.sparsity.pattern import NMPattern
+
+_MAX_COUNTED_STATES = 10_000
+"""States over which transposable masks are counted; 4:16 has 4,845."""
 
 
 def sad(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> int:
@@ -59,11 +64,59 @@ def mask_diversity(elements: int, pattern: NMPattern) -> int:
 def transposable_mask_diversity_formula(elements: int, pattern: NMPattern) -> int:
     """The product formula for masks that keep N of M along rows *and* columns: (M! (M-1)! ... (M-N+1)!) ** (elements / M^2).
 
-    Exact for N = 1 and an upper bound beyond: for 2:4 it counts 144 masks of a 4x4 block where there are 90.
+    Exact for N = 1 and no bound beyond: for 2:4 it says 144 masks of a 4x4 block where there are 90, for 2:16 it says fewer than
+    there are (`transposable_mask_diversity` counts them). It is given as that of Hubara et al., NeurIPS 2021, in a third party's summary of the paper.
     InputError unless `elements` is a positive multiple of M^2.
     """
     per_block = prod(factorial(pattern.m - i) for i in range(pattern.n))
     return int(per_block ** _blocks(elements, pattern.m**2))
+
+
+def transposable_mask_diversity(elements: int, pattern: NMPattern) -> int:
+    """Masks that keep exactly N of every M along rows *and* columns of M x M blocks, counted: 90 a block for 2:4.
+
+    Counted this way 4:8 both ways admits fewer masks than 2:4 along rows alone; the product formula says the reverse.
+    InputError unless `elements` is a positive multiple of M^2, and where the counting would not end in seconds (8:16).
+    """
+    blocks = _blocks(elements, pattern.m**2)
+    # As many masks keep N as prune N.
+    fewer = min(pattern.n, pattern.m - pattern.n)
+    states = comb(pattern.m + fewer, fewer)
+    if states > _MAX_COUNTED_STATES:
+        raise InputError(
+            f"counting takes C(M + N, N) states, here {states:,}, and is done up to {_MAX_COUNTED_STATES:,}",
+            path="pattern",
+            value=str(pattern),
+            fix="take the product formula for the order of magnitude",
+        )
+    return int(_ways_to_fill((0,) * fewer + (pattern.m,), fewer) ** blocks)
+
+
+@cache
+def _ways_to_fill(columns_with_room: tuple[int, ...], quota: int) -> int:
+    """Ways to choose `quota` elements in each row until no column has room; entry i counts the columns with room for i more."""
+    if not any(columns_with_room[1:]):
+        return 1
+    total = 0
+    for taken in _splits(quota, columns_with_room[1:]):
+        left, ways = list(columns_with_room), 1
+        for room, count in enumerate(taken, start=1):
+            ways *= comb(columns_with_room[room], count)
+            left[room] -= count
+            left[room - 1] += count
+        total += ways * _ways_to_fill(tuple(left), quota)
+    return total
+
+
+def _splits(total: int, limits: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every way to write `total` as one count for each limit, none above its limit."""
+    if not limits:
+        if total == 0:
+            yield ()
+        return
+    for first in range(min(total, limits[0]) + 1):
+        for rest in _splits(total - first, limits[1:]):
+            yield (first, *rest)
 
 
 def double_prune_extra_zeros(pattern: NMPattern) -> Fraction:

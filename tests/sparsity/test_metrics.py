@@ -23,6 +23,7 @@ from nmsim.sparsity.metrics import (
     newly_pruned,
     retained_magnitude,
     sad,
+    transposable_mask_diversity,
     transposable_mask_diversity_formula,
 )
 from nmsim.sparsity.pattern import NMPattern
@@ -114,7 +115,44 @@ def test_two_of_four_masks_that_are_two_of_four_both_ways_are_90() -> None:
     assert both_ways.sum() == 90 < transposable_mask_diversity_formula(16, TWO_OF_FOUR)
 
 
-@pytest.mark.parametrize("count", [mask_diversity, transposable_mask_diversity_formula])
+def test_transposable_masks_are_counted_as_the_vectors_count_them(vectors: dict[str, Any]) -> None:
+    four, eight = vectors["mask_diversity_4x4"]["counts"], vectors["mask_diversity_8x8"]["counts"]
+    for pattern in ("1:2", "2:4", "1:4"):
+        assert transposable_mask_diversity(16, NMPattern.parse(pattern)) == four[f"{pattern} transposable"]
+    for pattern in ("1:2", "2:4", "4:8", "2:8", "1:4"):
+        assert transposable_mask_diversity(64, NMPattern.parse(pattern)) == int(eight[f"{pattern}-T exact"])
+    assert transposable_mask_diversity(36, NMPattern(3, 6)) == int(eight["3:6-T per 6x6"])
+    # Counted, 4:8 both ways has less freedom than 2:4 along rows; the formula says more.
+    rows = mask_diversity(64, TWO_OF_FOUR)
+    assert transposable_mask_diversity(64, NMPattern(4, 8)) < rows < transposable_mask_diversity_formula(64, NMPattern(4, 8))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_the_count_is_that_of_all_masks_of_a_small_block(m: int) -> None:
+    masks = ((np.arange(2 ** (m * m))[:, None] >> np.arange(m * m)) & 1).reshape(-1, m, m)
+    for n in range(1, m + 1):
+        both_ways = (masks.sum(axis=1) == n).all(axis=1) & (masks.sum(axis=2) == n).all(axis=1)
+        assert transposable_mask_diversity(m * m, NMPattern(n, m)) == both_ways.sum()
+
+
+def test_as_many_masks_keep_n_as_prune_n() -> None:
+    for n, m in ((1, 8), (2, 8), (3, 8), (2, 16), (4, 16), (3, 32)):
+        count = transposable_mask_diversity(m * m, NMPattern(n, m))
+        assert count == transposable_mask_diversity(m * m, NMPattern(m - n, m))
+    with pytest.raises(InputError, match="735,471"):
+        transposable_mask_diversity(256, NMPattern(8, 16))
+
+
+def test_the_product_formula_counts_too_many_in_small_blocks_and_too_few_in_large_ones() -> None:
+    # Matrices with two ones in each row and column are OEIS A001499; for 10 x 10 it lists 1371785398200.
+    assert transposable_mask_diversity(100, NMPattern(2, 10)) == 1_371_785_398_200
+    for m in range(3, 14):
+        pattern = NMPattern(2, m)
+        over = transposable_mask_diversity_formula(m * m, pattern) > transposable_mask_diversity(m * m, pattern)
+        assert over == (m < 10)
+
+
+@pytest.mark.parametrize("count", [mask_diversity, transposable_mask_diversity, transposable_mask_diversity_formula])
 @pytest.mark.parametrize("elements", [0, -16, 18])
 def test_masks_are_counted_over_whole_blocks_only(count: Any, elements: int) -> None:
     with pytest.raises(InputError, match="whole blocks"):
