@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: resnet (images) or gpt (characters).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: resnet or vit (images), gpt (characters).")],
     trace: Annotated[Path, typer.Option(metavar="OUT.nmtrace", help="The folder to write the recorded step to.")],
     data: Annotated[str | None, typer.Option(help="digits or pydoc; the model's own if not given.")] = None,
-    recipe: Annotated[str, typer.Option(help="dense or sr-ste.")] = "dense",
+    recipe: Annotated[str, typer.Option(help="dense, asp, ste, sr-ste, transposable, bdwp, mvue, fst, tile-wise, unstructured.")] = "dense",
     pattern: Annotated[str, typer.Option(metavar="N:M", help="N kept of M consecutive weights along the reduction.")] = "2:4",
     steps: Annotated[int, typer.Option(help="Training steps; the last one is recorded.")] = 200,
     batch: Annotated[int | None, typer.Option(help="Samples of a step.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first stage, or features of the transformer.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Blocks: a stage's (resnet) or all (gpt).")] = None,
-    heads: Annotated[int | None, typer.Option(help="Attention heads (gpt).")] = None,
+    layers: Annotated[int | None, typer.Option(help="Blocks: a stage's (resnet) or all (vit, gpt).")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads (vit, gpt).")] = None,
     context: Annotated[int | None, typer.Option(help="Characters of a sample (gpt).")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate (linear warm-up, then a cosine).")] = None,

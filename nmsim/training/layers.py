@@ -12,12 +12,14 @@ axis for `forward` and along axis 0 for `backward_data`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nmsim.training.sparsification import sparsification
+from nmsim.workload.trace import TileWisePlan
 
 if TYPE_CHECKING:
     from nmsim.training.recipes.recipe import Recipe
@@ -39,7 +41,17 @@ class SparseLayer(nn.Module):
     def __init__(self, dense: nn.Module, path: str, recipe: Recipe) -> None:
         """Takes over the parameters of `dense`, which is at `path` in its model."""
         super().__init__()
-        self.path, self.recipe, self.flipped = path, recipe, 0
+        self.path, self.recipe = path, recipe
+        self.flipped = 0
+        """Mask bits that the last mask changed."""
+        self.tokens = 0
+        """Rows of the last output: tokens, or pixels of a convolution's output over the batch."""
+        self.tile_wise: tuple[str, TileWisePlan] | None = None
+        """(density such as "1/2", plan) of a recipe that prunes tile-wise."""
+        self.generator = torch.Generator()
+        """Where this layer's sampled gradients come from; `sparsify` seeds it."""
+        self.gradient_observer: Callable[[Tensor], None] | None = None
+        """Told of dY [tokens, outputs] before a recipe makes it sparse, where somebody watches."""
         self.register_parameter("weight", dense.get_parameter("weight"))
         self.register_parameter("bias", None if dense.bias is None else dense.get_parameter("bias"))
         self.register_buffer("weight_mask", None, persistent=False)
@@ -51,6 +63,20 @@ class SparseLayer(nn.Module):
         self.flipped = 0 if self.weight_mask is None else int(torch.count_nonzero(stored != self.weight_mask))
         self.weight_mask = stored
         return mask
+
+    def drop_masks(self) -> None:
+        """Makes the layer dense again."""
+        self.flipped, self.weight_mask, self.weight_backward_mask, self.tile_wise = 0, None, None, None
+
+    @property
+    def is_masked(self) -> bool:
+        """True while the layer has a mask."""
+        return self.weight_mask is not None
+
+    def mask_in_gemm_layout(self) -> Tensor:
+        """The forward mask, [O, I] or [O, R, S, C]."""
+        assert self.weight_mask is not None, "a recipe masks a layer before it asks for the mask"
+        return self.to_gemm_layout(self.weight_mask)
 
     def keep_backward_mask(self, mask: Tensor) -> Tensor:
         """Stores the mask of `backward_data` (in GEMM layout) of a recipe that has two, and returns it."""
@@ -64,6 +90,15 @@ class SparseLayer(nn.Module):
     def from_gemm_layout(self, weight: Tensor) -> Tensor:
         """[O, I] or [O, R, S, C] -> the weight's own layout, a view."""
         raise TypeError(f"{type(self).__name__} has no GEMM layout")
+
+    def to_rows(self, gradient: Tensor) -> Tensor:
+        """dY in the layer's own layout -> [tokens, outputs], as `backward_weight` reduces over it."""
+        return gradient.movedim(self.channel_axis, -1).flatten(0, -2)
+
+    def from_rows(self, rows: Tensor, like: Tensor) -> Tensor:
+        """[tokens, outputs] -> the layout of `like`, a dY of the layer."""
+        last = like.movedim(self.channel_axis, -1)
+        return rows.reshape(last.shape).movedim(-1, self.channel_axis)
 
     def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Y of the layer for a weight in its own layout."""
@@ -144,7 +179,9 @@ class _SparseProduct(torch.autograd.Function):
         ctx.layer = layer
         ctx.save_for_backward(inputs, weight, forward_weight)
         with torch.autocast(device, enabled=False):
-            return layer.product(inputs, forward_weight, None if bias is None else bias.to(dtype))
+            outputs = layer.product(inputs, forward_weight, None if bias is None else bias.to(dtype))
+        layer.tokens = outputs.numel() // outputs.shape[layer.channel_axis]
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -159,6 +196,8 @@ class _SparseProduct(torch.autograd.Function):
             data, _ = layer.gradients(gradient, inputs, backward_weight, (True, False))
         if ctx.needs_input_grad[1]:
             with sparsification():
+                if layer.gradient_observer is not None:
+                    layer.gradient_observer(layer.to_rows(gradient))
                 sampled = layer.recipe.output_gradient(layer, gradient)
             _, raw = layer.gradients(sampled, inputs, forward_weight, (False, True))
             assert raw is not None

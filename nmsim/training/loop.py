@@ -1,9 +1,9 @@
-"""A training run: real data, real updates, and the last step recorded as a trace."""
+"""A training run: real data, real updates, and the last step of each of its stages recorded as a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from nmsim.errors import InputError
 from nmsim.training.data import load_dataset
 from nmsim.training.layers import SparseLayer
 from nmsim.training.models import model_config, model_kind
+from nmsim.training.observe import Observer
 from nmsim.training.options import TrainOptions
 from nmsim.training.recipes import make_recipe
 from nmsim.training.recipes.recipe import Recipe
 from nmsim.training.recorder.record import TraceBuilder, record
 from nmsim.training.schedule import learning_rate, make_optimizer
 from nmsim.training.selection import CONVENTION, sparsify
+from nmsim.training.stages import MAIN, learning_rate_leg
+from nmsim.workload.history import write_history
+from nmsim.workload.store import SUFFIX, write_trace
 from nmsim.workload.trace import Trace
 
 COMPUTE_DTYPE = torch.bfloat16
@@ -50,12 +54,13 @@ class Run:
         self.recipe: Recipe = make_recipe(options.recipe, options.pattern, options.recipe_options)
         torch.manual_seed(options.seed)
         self.model: nn.Module = kind.build(self.config, self.data.classes)
-        self.layers = sparsify(self.model, self.recipe, options.pattern) if self.recipe.prunes else {}
+        self.layers = sparsify(self.model, self.recipe, options.pattern, options.seed) if self.recipe.prunes else {}
+        self.stages = self.recipe.stages(options.steps)
+        self.observer = Observer(self.layers, options.steps)
         self.batch = options.batch or kind.batch
         self.peak = options.learning_rate or kind.learning_rate
         self.weight_decay = kind.weight_decay if options.weight_decay is None else options.weight_decay
         self.optimizer_name = options.optimizer or kind.optimizer
-        self.warmup_steps = round(options.warmup_share * options.steps)
         self.optimizer = make_optimizer(self.optimizer_name, self.model, self.peak, self.weight_decay)
         self.generator = torch.Generator().manual_seed(options.seed)
         self.steps_taken = 0
@@ -75,10 +80,16 @@ class Run:
     def _begin_step(self) -> tuple[Tensor, Tensor]:
         """Sets the learning rate, lets the recipe decide what it decides between steps, and draws the samples."""
         self.steps_taken += 1
-        rate = learning_rate(self.steps_taken, self.options.steps, self.peak, self.warmup_steps)
+        step, leg = learning_rate_leg(self.stages, self.steps_taken)
+        rate = learning_rate(step, leg, self.peak, self._warmup_steps(leg))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.recipe.begin_step(list(self.layers.values()), self.steps_taken)
+        layers = list(self.layers.values())
+        for layer in layers:
+            layer.flipped = 0
+        with torch.no_grad():
+            self.recipe.begin_step(self.model, layers, self.steps_taken, self.options.steps)
+        self.observer.before_step(self.steps_taken)
         return self.data.random_batch(self.batch, self.generator)
 
     def _update(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +106,13 @@ class Run:
         value = loss.item()
         if value != value:
             raise InputError("the loss is not a number any more", path=f"step {self.steps_taken}", fix="lower --lr")
-        return StepReport(self.steps_taken, value, _right(logits, targets) / targets.numel(), _flip_rate(self.layers.values()))
+        accuracy, flip_rate = _right(logits, targets) / targets.numel(), _flip_rate(self.layers.values())
+        self.observer.after_step(self.steps_taken, value, accuracy, flip_rate)
+        return StepReport(self.steps_taken, value, accuracy, flip_rate)
+
+    def _warmup_steps(self, leg: int) -> int:
+        """Warm-up steps of a leg of the learning-rate schedule, of `leg` steps."""
+        return round(self.options.warmup_share * leg)
 
     @torch.no_grad()
     def held_out_accuracy(self) -> float:
@@ -120,8 +137,9 @@ class Run:
             "optimizer": self.optimizer_name,
             "learning_rate": self.peak,
             "weight_decay": self.weight_decay,
-            "warmup_steps": self.warmup_steps,
+            "warmup_steps": self._warmup_steps(learning_rate_leg(self.stages, self.options.steps)[1]),
             "schedule": "linear warm-up, cosine",
+            "stages": [[stage.name or "main", stage.steps] for stage in self.stages],
             "autocast": "bf16",
             "layers_pruned": CONVENTION if self.recipe.prunes else "none",
             "pruned": list(self.layers),
@@ -131,30 +149,47 @@ class Run:
 def train(
     options: TrainOptions, path: Path, keep_weights: bool = False, progress: Callable[[StepReport], None] = lambda report: None
 ) -> Trace:
-    """Trains for `options.steps` steps, records the last one, measures held-out accuracy, and writes the trace to `path`.
+    """Trains for `options.steps` steps, records the last one of each stage, measures held-out accuracy, and writes the trace.
 
-    `keep_weights` stores the float16 master weights beside it. `progress` is told of every step. InputError for options that
-    do not fit together, or when the loss stops being a number.
+    The trace at `path` (NAME.nmtrace) holds the step of the main stage and the accuracy that the whole run reached; a step of any
+    other stage is beside it as NAME-STAGE.nmtrace, and `schedule` names them all. `keep_weights` stores the float16 master
+    weights too. `progress` is told of every step. InputError for options that do not fit together, or when the loss stops
+    being a number.
     """
     run = Run(options)
-    for _ in range(options.steps - 1):
-        progress(run.step())
-    report, builder = run.recorded_step()
-    progress(report)
-    return builder.write(
-        path,
-        keep_weights,
-        kind="trained",
-        model=options.model,
-        dataset=run.data.description,
-        recipe=options.recipe,
-        hyper_parameters=run.hyper_parameters(),
-        seed=options.seed,
-        step=options.steps,
-        loss=report.loss,
-        accuracy=run.held_out_accuracy(),
-        command=options.command(path.name),
-    )
+    name = path.name.removesuffix(SUFFIX)
+    recorded: dict[str, tuple[StepReport, TraceBuilder, Trace]] = {}
+    for stage in run.stages:
+        for _ in range(stage.steps - 1):
+            progress(run.step())
+        report, builder = run.recorded_step()
+        progress(report)
+        recorded[stage.name] = report, builder, builder.trace(stage.trace_name(name))
+    schedule = tuple({"steps": stage.steps, "trace": stage.trace_name(name)} for stage in run.stages)
+    accuracy = run.held_out_accuracy()
+    for stage in run.stages:
+        report, builder, trace = recorded[stage.name]
+        is_main = stage.name == MAIN
+        provenance = replace(
+            trace.provenance,
+            kind="trained",
+            model=options.model,
+            dataset=run.data.description,
+            recipe=options.recipe,
+            hyper_parameters=run.hyper_parameters(),
+            seed=options.seed,
+            step=report.step,
+            loss=report.loss,
+            accuracy=accuracy if is_main else None,
+            command=options.command(path.name),
+            notes=() if is_main else (f"a step of the stage {stage.name} of the run {name}, whose trace holds its accuracy",),
+        )
+        trace = replace(trace, provenance=provenance, schedule=schedule if is_main else ())
+        recorded[stage.name] = report, builder, trace
+        folder = path.with_name(f"{stage.trace_name(name)}{SUFFIX}")
+        write_trace(trace, folder, builder.half_precision_weights() if keep_weights and is_main else None)
+    write_history(run.observer.history(), path)
+    return recorded[MAIN][2]
 
 
 def _right(logits: Tensor, targets: Tensor) -> int:

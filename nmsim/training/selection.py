@@ -32,8 +32,11 @@ def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def sparsify(model: nn.Module, recipe: Recipe, pattern: NMPattern) -> dict[str, SparseLayer]:
-    """Puts every prunable layer of `model` in which `pattern` saves something under `recipe`; module path -> the new layer."""
+def sparsify(model: nn.Module, recipe: Recipe, pattern: NMPattern, seed: int = 0) -> dict[str, SparseLayer]:
+    """Puts every prunable layer of `model` in which `pattern` saves something under `recipe`; module path -> the new layer.
+
+    `seed` seeds what layers draw (sampled gradients), each layer for itself.
+    """
     sparse: dict[str, SparseLayer] = {}
     for name, layer in prunable_layers(model).items():
         # [O, I] or [O, C, R, S]: axis 1 is the reduction's channel axis.
@@ -45,5 +48,6 @@ def sparsify(model: nn.Module, recipe: Recipe, pattern: NMPattern) -> dict[str, 
             sparse[name] = SparseLinear(layer, name, recipe)
         elif isinstance(layer, nn.Conv2d):
             sparse[name] = SparseConv2d(layer, name, recipe)
+        sparse[name].generator.manual_seed(seed * 1_000_003 + len(sparse))
         setattr(model.get_submodule(parent), leaf, sparse[name])
     return sparse

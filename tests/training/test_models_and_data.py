@@ -84,7 +84,7 @@ def test_characters_outside_ascii_share_the_last_code():
         (lambda: load_dataset("imagenet", "images", 0), "no such data set, got 'imagenet'; choose digits"),
         (lambda: load_dataset("digits", "text", 16), "the model reads text, got 'digits'; choose pydoc"),
         (lambda: load_dataset("pydoc", "text", 10**6), "the context is longer than the held-out text"),
-        (lambda: model_config("lenet", {}), "no such model, got 'lenet'; choose one of resnet, gpt"),
+        (lambda: model_config("lenet", {}), "no such model, got 'lenet'; choose one of resnet, vit, gpt"),
         (lambda: model_config("resnet", {"heads": 2}), "model resnet has no such size, got 2; its sizes: width, layers"),
         (lambda: model_config("gpt", {"width": 0}), "a size is at least 1"),
         (lambda: model_config("gpt", {"width": 10, "heads": 4}), "a multiple of its heads"),

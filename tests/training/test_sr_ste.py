@@ -102,7 +102,7 @@ def test_passes_are_charged_by_the_shape_of_the_weight():
 
 def test_recipe_options_are_typed_and_unknown_ones_are_named():
     assert make_recipe("sr-ste", PATTERN, {"decay": "6e-5"}) == SrSte(PATTERN, decay=6e-5)
-    with pytest.raises(InputError, match="no such recipe, got 'magic'; choose one of dense, sr-ste"):
+    with pytest.raises(InputError, match="no such recipe, got 'magic'; choose one of dense, asp, ste, sr-ste"):
         make_recipe("magic", PATTERN, {})
     with pytest.raises(InputError, match="recipe sr-ste has no such option, got 'rate'; its options: decay"):
         make_recipe("sr-ste", PATTERN, {"rate": "1"})

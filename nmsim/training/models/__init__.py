@@ -11,6 +11,7 @@ from nmsim.errors import InputError
 from nmsim.training.data.dataset import Kind
 from nmsim.training.models.gpt import Gpt, GptConfig
 from nmsim.training.models.resnet import ResNet, ResNetConfig
+from nmsim.training.models.vit import Vit, VitConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ModelKind:
 
 MODELS: dict[str, ModelKind] = {
     "resnet": ModelKind(ResNet, ResNetConfig, "images", data="digits", optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, batch=64),
+    "vit": ModelKind(Vit, VitConfig, "images", data="digits", optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, batch=64),
     "gpt": ModelKind(Gpt, GptConfig, "text", data="pydoc", optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, batch=8),
 }
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.sparsity.tile_wise import mask_of_plan
 from nmsim.training.layers import SparseLayer
 from nmsim.training.recorder.capture import Convolution
 from nmsim.training.recorder.convolutions import stored_filters
@@ -21,6 +22,7 @@ from nmsim.training.recorder.products import Product
 from nmsim.training.recorder.structure import MaskShelf, structured_activation
 from nmsim.workload.gemm import Gemm, Operand, Phase
 from nmsim.workload.shapes import batch_axis_of, conv_dimensions, conv_operands, hand_count_macs
+from nmsim.workload.trace import TileWisePlan
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Assembler:
         self.shelf = MaskShelf()
         self.weights: dict[str, NDArray[np.float32]] = {}
         self.pruned: set[str] = set()
+        self.tile_wise: dict[str, tuple[str, TileWisePlan]] = {}
         self._entries: list[Entry] = []
         self._finder = MaskFinder(model, masks)
         self._pattern, self._keep_weights = pattern, keep_weights
@@ -63,7 +66,11 @@ class Assembler:
     def take_convolution(self, event: Convolution) -> None:
         """Adds one GEMM of a convolution."""
         a, b = conv_operands(event.phase, event.geometry)
-        if event.phase != "backward_weight" and event.parameter is not None:
+        if event.phase == "backward_weight":
+            # Pixels that several taps read in turn lie in no fixed group: of X nothing can be used, of dY the pixels are the reduction.
+            pixels = _as_numpy(event.moving.movedim(1, -1).flatten(0, -2) != 0)
+            a = structured_activation(a, f"{event.module}#{event.source}:dY", pixels, self.shelf, self._gradient_pattern(event.module))
+        elif event.parameter is not None:
             b = self._weight_operand(b, event.parameter, event.module, event.phase, stored_filters(event.weight), convolution=True)
         m, n, k, groups = conv_dimensions(event.phase, event.geometry)
         macs = hand_count_macs(event.phase, (m, n, k, groups), event.geometry)
@@ -92,17 +99,28 @@ class Assembler:
             return self._weight_operand(operand, matrix.origin, product.module, product.phase, matrix.stored, convolution=False)
         if operand.role != "weight" and matrix.batch is None:
             key = f"{product.module}#{product.source}:{product.phase}:{side}"
-            return structured_activation(operand, key, _as_numpy(matrix.stored != 0), self.shelf)
+            is_sampled = product.phase == "backward_weight" and operand.role == "gradient"
+            stated = self._gradient_pattern(product.module) if is_sampled else None
+            return structured_activation(operand, key, _as_numpy(matrix.stored != 0), self.shelf, stated)
         return operand
 
     def _weight_operand(self, operand: Operand, parameter: str, module: str, phase: Phase, stored: Tensor, convolution: bool) -> Operand:
         mask = _as_numpy(self._finder.find(parameter, phase, stored, convolution))
         owner = self._modules.get(module)
+        if isinstance(owner, SparseLayer) and owner.tile_wise is not None and _obeys(mask, owner.tile_wise[1]):
+            self.pruned.add(module)
+            self.tile_wise[module] = owner.tile_wise
+            return replace(operand, structure="tile_wise")
         stated = owner.recipe.pattern if isinstance(owner, SparseLayer) else self._pattern
         structured = self.shelf.structured(operand, weight_path(parameter), mask, stated)
         if structured.structure != "dense":
             self.pruned.add(module)
         return structured
+
+    def _gradient_pattern(self, module: str) -> NMPattern | None:
+        """What the recipe of a layer says of its sampled dY; None where nobody says anything."""
+        owner = self._modules.get(module)
+        return owner.recipe.gradient_pattern if isinstance(owner, SparseLayer) else None
 
     def _keep_weight(self, module: str, parameter: str, is_k_by_n: bool) -> None:
         """The master weight of a layer as [K, N], K in (R, S, C) order for a convolution."""
@@ -112,6 +130,13 @@ class Assembler:
         if master.dim() > 2:
             master = stored_filters(master).flatten(1)
         self.weights[module] = _as_numpy(master if is_k_by_n else master.t()).copy()
+
+
+def _obeys(mask: NDArray[np.bool_], plan: TileWisePlan) -> bool:
+    """True where a weight is zero wherever the plan, of W[K, N], prunes it."""
+    allowed = mask_of_plan(plan.columns, plan.rows, plan.tile_width)
+    # Stored [O, ...] in every layer of nmsim's own: outputs first.
+    return not bool((mask.reshape(mask.shape[0], -1) & ~allowed.T).any())
 
 
 def _as_numpy(tensor: Tensor) -> NDArray[Any]:

@@ -39,7 +39,10 @@ _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16",
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution GEMM as recorded; tensors in the framework's own layout. `source` numbers the forward that it belongs to."""
+    """One convolution GEMM as recorded; tensors in the framework's own layout. `source` numbers the forward that it belongs to.
+
+    `moving` is what the weight meets, or what makes its gradient: X in `forward`, else dY.
+    """
 
     source: int
     module: str
@@ -47,6 +50,7 @@ class Convolution:
     geometry: ConvGeometry
     parameter: str | None
     weight: Tensor
+    moving: Tensor
     dtype: str
     out_dtype: str
 
@@ -153,7 +157,8 @@ class Capture(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Convolution:
         origin = self.origins.of(weight)
         parameter = origin if self.origins.is_parameter(origin) else None
-        return Convolution(number, module, phase, geometry, parameter, weight.detach(), _dtype_name(operand), _dtype_name(output))
+        types = _dtype_name(operand), _dtype_name(output)
+        return Convolution(number, module, phase, geometry, parameter, weight.detach(), operand.detach(), *types)
 
     def _remember(self, source: ForwardProduct | Convolution) -> None:
         # Autograd numbers its nodes as they are made: the node of the operator now running was the last one made.

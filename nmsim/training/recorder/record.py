@@ -21,8 +21,9 @@ from nmsim.training.recorder.assemble import Assembler
 from nmsim.training.recorder.capture import Capture
 from nmsim.training.recorder.plans import own_density, tile_wise_plans
 from nmsim.training.selection import prunable_layers
+from nmsim.workload.gemm import MaskRecord
 from nmsim.workload.store import write_trace
-from nmsim.workload.trace import Operator, Provenance, ProvenanceKind, SparsifyPass, Trace
+from nmsim.workload.trace import Operator, Provenance, ProvenanceKind, SparsifyPass, TileWisePlan, Trace
 
 
 class TraceBuilder:
@@ -61,7 +62,7 @@ class TraceBuilder:
         if self._assembler is None:
             raise InputError("nothing is recorded yet", fix="ask for the trace after the with block")
         records, payloads = self._assembler.shelf.records(self._payload_limit_bytes)
-        own = own_density(records.values())
+        own, tile_wise = self._tile_wise(records)
         gemms = self._assembler.gemms()
         return Trace(
             name=name,
@@ -86,7 +87,7 @@ class TraceBuilder:
             passes=self._passes(),
             masks=records,
             payloads=payloads,
-            tile_wise=tile_wise_plans(self._weights_to_rank(), own),
+            tile_wise=tile_wise,
             own_density=own,
         )
 
@@ -96,9 +97,23 @@ class TraceBuilder:
         `keep_weights` also stores the master weights of the layers that the tile-wise baseline ranks, float16 [K, N].
         """
         trace = self.trace(Path(path).name.removesuffix(".nmtrace"), **provenance)
-        weights = {name: weight.astype(numpy.float16) for name, weight in self._weights_to_rank().items()} if keep_weights else None
-        write_trace(trace, path, weights)
+        write_trace(trace, path, self.half_precision_weights() if keep_weights else None)
         return trace
+
+    def half_precision_weights(self) -> dict[str, numpy.ndarray[Any, Any]]:
+        """The master weights that the tile-wise baseline ranks, float16 [K, N] by module."""
+        return {name: weight.astype(numpy.float16) for name, weight in self._weights_to_rank().items()}
+
+    def _tile_wise(self, records: Mapping[str, MaskRecord]) -> tuple[str | None, dict[str, dict[str, TileWisePlan]]]:
+        """(the trace's own density, plans by density): a recipe's own tile-wise plans stand where it made some."""
+        assembler = self._assembler
+        assert assembler is not None, "trace() has checked it"
+        recorded = assembler.tile_wise
+        own = next(iter(recorded.values()))[0] if recorded else own_density(records.values())
+        plans = tile_wise_plans(self._weights_to_rank(), own)
+        if recorded and own is not None:
+            plans[own] = {module: plan for module, (_, plan) in recorded.items()}
+        return own, plans
 
     def _passes(self) -> tuple[SparsifyPass, ...]:
         layers = [module for module in self._model.modules() if isinstance(module, SparseLayer)]

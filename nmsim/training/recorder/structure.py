@@ -33,6 +33,7 @@ class KeptMask:
     mask: NDArray[np.bool_]
     digest: str
     checks: dict[int, GroupCheck]
+    of_a_weight: bool
 
 
 class MaskShelf:
@@ -56,16 +57,19 @@ class MaskShelf:
                 report = check_groups(mask, stated, axis)
                 checks[axis] = GroupCheck(stated, report.groups, report.violations)
         legal = [axis for axis in (reduction, other) if axis in checks and not checks[axis].violations]
-        key = self._shelve(key, mask, checks)
+        key = self._shelve(key, mask, checks, operand.role == "weight")
         if not legal:
             return replace(operand, structure="unstructured", mask=key)
         return replace(operand, structure="nm", pattern=stated, group_axis=legal[0], mask=key)
 
     def records(self, payload_limit_bytes: int) -> tuple[dict[str, MaskRecord], dict[str, NDArray[np.bool_]]]:
-        """(records, payloads): while the packed masks exceed the limit in total, the largest payload is left out."""
-        packed = {key: _packed_bytes(kept.mask) for key, kept in self.kept.items()}
+        """(records, payloads): while the packed masks exceed the limit in total, the largest payload is left out.
+
+        Payloads of activations and gradients never stay: they belong to one batch, and their checks say what matters.
+        """
+        packed = {key: _packed_bytes(kept.mask) for key, kept in self.kept.items() if kept.of_a_weight}
         total = sum(packed.values())
-        payloads = {key: kept.mask for key, kept in self.kept.items()}
+        payloads = {key: self.kept[key].mask for key in packed}
         for key in sorted(packed, key=lambda one: (-packed[one], one)):
             if total <= payload_limit_bytes:
                 break
@@ -77,7 +81,7 @@ class MaskShelf:
         }
         return records, payloads
 
-    def _shelve(self, key: str, mask: NDArray[np.bool_], checks: dict[int, GroupCheck]) -> str:
+    def _shelve(self, key: str, mask: NDArray[np.bool_], checks: dict[int, GroupCheck], of_a_weight: bool) -> str:
         digest = mask_digest(mask)
         number, free = 1, key
         while free in self.kept and self.kept[free].digest != digest:
@@ -86,18 +90,24 @@ class MaskShelf:
         if free in self.kept:
             self.kept[free].checks.update(checks)
         else:
-            self.kept[free] = KeptMask(mask, digest, checks)
+            self.kept[free] = KeptMask(mask, digest, checks, of_a_weight)
         return free
 
 
-def structured_activation(operand: Operand, key: str, values: NDArray[np.bool_], shelf: MaskShelf) -> Operand:
+def structured_activation(
+    operand: Operand, key: str, values: NDArray[np.bool_], shelf: MaskShelf, stated: NMPattern | None = None
+) -> Operand:
     """`operand`, an activation or gradient with these non-zeros, as N:M along its reduction where every group obeys.
 
-    Zeros that obey nothing (a ReLU's) stay a dense operand: they change with every batch.
+    `stated` is what a recipe says that it made, None to infer it: a sampled gradient that was part zero before fills its groups
+    too sparsely to be inferred. Zeros that obey nothing (a ReLU's) stay a dense operand: they change with every batch.
     """
     if not _worth_a_mask(values):
         return operand
-    pattern = _infer_pattern(values, (operand.reduction_axis,))
+    axis = operand.reduction_axis
+    if stated is not None and not check_groups(values, stated, axis).violations:
+        return shelf.structured(operand, key, values, stated)
+    pattern = _infer_pattern(values, (axis,))
     return operand if pattern is None else shelf.structured(operand, key, values, pattern)
 
 
