@@ -11,22 +11,36 @@ from nmsim.arch.spec import GpuSpec
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
+from nmsim.result.timeline import KernelTimeline
 from nmsim.run.choice import RunOptions
 from nmsim.run.kernel import ENGINES
 from nmsim.run.microbench import MmaTiming, microbench_mma
 from nmsim.run.schemes import SCHEMES
-from nmsim.run.single import GemmResult, check_dimensions, simulate_single, what_if_gemm
+from nmsim.run.single import GemmResult, check_dimensions, simulate_single, single_kernel, what_if_gemm
 from nmsim.run.step import Progress
 from nmsim.run.systolic import simulate_systolic
+from nmsim.run.timeline import TimelineWindow, kernel_timeline
+from nmsim.run.timeline import trace_timelines as record_trace
 from nmsim.run.trace import simulate_trace
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.workload.gemm import Gemm
 from nmsim.workload.repattern import with_dtype, with_pattern
 from nmsim.workload.rescale import rescale_batch
 from nmsim.workload.store import read_trace as load_trace
 from nmsim.workload.store import write_trace
 from nmsim.workload.trace import Trace
 
-__all__ = ["load_arch", "load_trace", "microbench", "simulate", "simulate_gemm", "write_trace"]
+__all__ = [
+    "TimelineWindow",
+    "gemm_timeline",
+    "load_arch",
+    "load_trace",
+    "microbench",
+    "simulate",
+    "simulate_gemm",
+    "trace_timelines",
+    "write_trace",
+]
 
 L2_STATES = ("cold", "warm")
 
@@ -50,14 +64,31 @@ def simulate(
     InputError for anything wrong with the inputs, among them a machine that is no GPU.
     """
     spec = as_gpu(_spec(arch, overrides), "simulate")
-    step = trace if isinstance(trace, Trace) else load_trace(trace)
-    if batch is not None:
-        step = rescale_batch(step, batch)
-    if pattern is not None:
-        step = with_pattern(step, NMPattern.parse(pattern))
-    if dtype is not None:
-        step = with_dtype(step, dtype)
+    step = _step(trace, pattern, dtype, batch)
     return simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+
+
+def trace_timelines(
+    arch: Machine | str | Path,
+    trace: Trace | str | Path,
+    result: SimulationResult,
+    *,
+    gemm_ids: Sequence[str] = (),
+    window: TimelineWindow | None = None,
+    pattern: str | None = None,
+    dtype: str | None = None,
+    batch: int | None = None,
+    l2: str = "cold",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[KernelTimeline, ...]:
+    """What the SMs, L2 and DRAM did during single GEMMs of a step that `simulate` gave `result` for (the longest without ids).
+
+    All else as it was given to `simulate`; write them with `nmsim.report.timeline.write_timeline`.
+    """
+    spec = as_gpu(_spec(arch, overrides), "timeline")
+    step = _step(trace, pattern, dtype, batch)
+    return record_trace(spec, step, result, gemm_ids, _options(l2, engine), window or TimelineWindow())
 
 
 def simulate_gemm(
@@ -80,6 +111,52 @@ def simulate_gemm(
     Any kind of machine; a systolic one has neither L2 nor engines to choose from, and compresses B only.
     """
     spec = _spec(arch, overrides)
+    gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
+    options = _options(l2, engine)
+    if not isinstance(spec, GpuSpec):
+        if options.warm:
+            raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
+        return simulate_systolic(spec, gemm, parsed, sparse_operand)
+    return simulate_single(spec, gemm, parsed, sparse_operand, options)
+
+
+def gemm_timeline(
+    arch: Machine | str | Path,
+    *,
+    m: int,
+    n: int,
+    k: int,
+    l: int = 1,  # noqa: E741 - the field's name for the batch
+    dtype: str = "fp16",
+    out_dtype: str = "fp16",
+    pattern: str | None = None,
+    sparse_operand: str = "b",
+    l2: str = "cold",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    window: TimelineWindow | None = None,
+) -> KernelTimeline:
+    """What the SMs, L2 and DRAM did during the GEMM that `simulate_gemm` times; write it with `nmsim.report.timeline`."""
+    spec = as_gpu(_spec(arch, overrides), "timeline")
+    gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
+    options = _options(l2, engine)
+    run = single_kernel(spec, gemm, parsed, sparse_operand, options)
+    facts = {"shape": f"{m} x {n} x {k}" + (f" x {l}" if l > 1 else ""), "dtype": dtype, "asked_pattern": pattern or "dense"}
+    return kernel_timeline(spec, run, options, window or TimelineWindow(), "gemm", facts)
+
+
+def _gemm(
+    spec: Machine,
+    m: int,
+    n: int,
+    k: int,
+    l: int,  # noqa: E741
+    dtype: str,
+    out_dtype: str,
+    pattern: str | None,
+    sparse_operand: str,
+) -> tuple[Gemm, NMPattern | None]:
+    """The GEMM asked for and its pattern (None for dense), checked against the machine's element types."""
     check_dimensions(m=m, n=n, k=k, l=l)
     if sparse_operand not in ("a", "b"):
         raise InputError("names the compressed operand, a or b", path="--sparse-operand", value=sparse_operand)
@@ -89,14 +166,8 @@ def simulate_gemm(
         if value not in {*known, "fp32", "int32"} - refused:
             fix = f"use one of {', '.join(name for name in known if name not in refused)}"
             raise InputError(f"{spec.name} has no such element type", path=option, value=value, fix=fix)
-    gemm = what_if_gemm(m, n, k, l, dtype, out_dtype)
     parsed = None if pattern is None or pattern == "dense" else NMPattern.parse(pattern)
-    options = _options(l2, engine)
-    if not isinstance(spec, GpuSpec):
-        if options.warm:
-            raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
-        return simulate_systolic(spec, gemm, parsed, sparse_operand)
-    return simulate_single(spec, gemm, parsed, sparse_operand, options)
+    return what_if_gemm(m, n, k, l, dtype, out_dtype), parsed
 
 
 def microbench(
@@ -111,6 +182,18 @@ def default_engine() -> str:
     from nmsim.rules.jit import NUMBA
 
     return "compiled" if NUMBA else "simpy"
+
+
+def _step(trace: Trace | str | Path, pattern: str | None, dtype: str | None, batch: int | None) -> Trace:
+    """The trace with what replaces the recorded batch, pattern and element type."""
+    step = trace if isinstance(trace, Trace) else load_trace(trace)
+    if batch is not None:
+        step = rescale_batch(step, batch)
+    if pattern is not None:
+        step = with_pattern(step, NMPattern.parse(pattern))
+    if dtype is not None:
+        step = with_dtype(step, dtype)
+    return step
 
 
 def _options(l2: str, engine: str | None) -> RunOptions:

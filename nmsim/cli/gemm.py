@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nmsim.cli.timeline import DEFAULT_SMS, Cycles, TimelineFile, WatchedSms, save_timelines, timeline_window
 
 if TYPE_CHECKING:
     from nmsim.run.single import GemmResult
@@ -30,6 +32,9 @@ def gemm(
     ] = "cold",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
+    timeline: TimelineFile = None,
+    sm: WatchedSms = DEFAULT_SMS,
+    cycles: Cycles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Simulate one GEMM D[m, n] = A[m, k] B[k, n], dense or N:M sparse, and say what bounds it.
@@ -42,27 +47,35 @@ def gemm(
 
       nmsim gemm arch_configs/ampere.yaml --m 8192 --n 8192 --k 8192 --set sm.count=144
 
+      nmsim gemm arch_configs/ampere.yaml --m 4096 --n 4096 --k 4096 --timeline gemm.json.gz --sm 0-1 --cycles 0:20000
+
       nmsim gemm arch_configs/systolic_128.yaml --m 1024 --n 1024 --k 1024 --pattern 2:4 --set array.overlap=none
     """
-    from nmsim.api import load_arch, simulate_gemm
+    from nmsim.api import gemm_timeline, load_arch, simulate_gemm
     from nmsim.cli.progress import announce_engine
+    from nmsim.report.timeline import check_timeline_file
 
+    window = timeline_window(sm, cycles)
+    if timeline is not None:
+        check_timeline_file(timeline)
     spec = load_arch(arch, overrides or ())
     if spec.kind == "gpu":
         announce_engine(engine)
-    result = simulate_gemm(
-        spec,
-        m=m,
-        n=n,
-        k=k,
-        l=batch,
-        dtype=dtype,
-        out_dtype=out_dtype,
-        pattern=pattern,
-        sparse_operand=sparse_operand,
-        l2=l2,
-        engine=engine,
-    )
+    asked: dict[str, Any] = {
+        "m": m,
+        "n": n,
+        "k": k,
+        "l": batch,
+        "dtype": dtype,
+        "out_dtype": out_dtype,
+        "pattern": pattern,
+        "sparse_operand": sparse_operand,
+        "l2": l2,
+        "engine": engine,
+    }
+    result = simulate_gemm(spec, **asked)
+    if timeline is not None:
+        save_timelines((gemm_timeline(spec, **asked, window=window),), timeline)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
     else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nmsim.cli.timeline import DEFAULT_SMS, Cycles, TimelineFile, WatchedSms, save_timelines, timeline_window
+from nmsim.errors import InputError
 
 if TYPE_CHECKING:
     from nmsim.result.rows import SimulationResult
@@ -26,6 +29,13 @@ def simulate(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also keep the results there, for nmsim report.")] = None,
+    timeline: TimelineFile = None,
+    timeline_gemm: Annotated[
+        list[str] | None,
+        typer.Option("--timeline-gemm", metavar="ID", help="GEMM of the timeline; the longest without it. May be repeated."),
+    ] = None,
+    sm: WatchedSms = DEFAULT_SMS,
+    cycles: Cycles = None,
     rows: Annotated[int, typer.Option(min=0, help="GEMMs to list, slowest first; 0 for all.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object (an array for several traces) instead of text.")] = False,
 ) -> None:
@@ -36,32 +46,37 @@ def simulate(
       nmsim simulate arch_configs/ampere.yaml workloads/gpt_w512_sr_ste_2to4.nmtrace --batch 128
 
       nmsim simulate arch_configs/ampere.yaml workloads/*.nmtrace --out results --json
+
+      nmsim simulate arch_configs/ampere.yaml workloads/digits_resnet_dense.nmtrace --timeline step.json.gz --sm 0-3 --cycles 0:20000
     """
-    from nmsim.api import simulate
+    from nmsim.api import simulate, trace_timelines
     from nmsim.cli.progress import announce_engine, simulation_progress
+    from nmsim.report.timeline import check_timeline_file
     from nmsim.run.schemes import SCHEMES
 
+    window = timeline_window(sm, cycles)
+    if timeline is not None:
+        check_timeline_file(timeline)
+        if len(traces) > 1:
+            raise InputError("a timeline is of one trace", path="--timeline", value=f"{len(traces)} traces", fix="name one")
     announce_engine(engine)
     schemes = SCHEMES if not baseline else tuple(name.replace("-", "_") for name in baseline)
     results: list[SimulationResult] = []
+    asked: dict[str, Any] = {
+        "pattern": pattern,
+        "dtype": dtype,
+        "batch": batch,
+        "l2": l2,
+        "engine": engine,
+        "overrides": overrides or (),
+    }
     for trace in traces:
         with simulation_progress() as progress:
-            results.append(
-                simulate(
-                    arch,
-                    trace,
-                    baseline=schemes,
-                    pattern=pattern,
-                    dtype=dtype,
-                    batch=batch,
-                    l2=l2,
-                    engine=engine,
-                    overrides=overrides or (),
-                    progress=progress,
-                )
-            )
+            results.append(simulate(arch, trace, baseline=schemes, progress=progress, **asked))
         if not as_json:
             _print(results[-1], rows)
+    if timeline is not None:
+        save_timelines(trace_timelines(arch, traces[0], results[0], gemm_ids=timeline_gemm or (), window=window, **asked), timeline)
     if out is not None:
         from nmsim.result.store import write_results
 

@@ -46,23 +46,36 @@ class Chip:
         self._gather: list[int] = plan.gather.tolist()
         self._tile: tuple[int, int, int] = plan.mainloop.cta_tile
         self._env = KeyedEnvironment()
-        self.dram = Dram(timing)
-        self.l2 = L2(timing, self.dram, plan.tensors.tolist(), dirty_strangers)
-        self.sms = [Sm(index, timing, self.l2, mainloop) for index in range(timing.sms)]
+        self.dram = self._build_dram()
+        self.l2 = self._build_l2(dirty_strangers)
+        self.sms = [self._build_sm(index) for index in range(timing.sms)]
         self._next_cta = 0
         self._released: dict[tuple[int, int], bool] = {}
         self._waiting: dict[tuple[int, int], tuple[Sm, int, Event]] = {}
 
     def run(self) -> ChipOutcome:
         """Run every CTA to its end."""
-        for _ in range(self._plan.occupancy):
-            for sm in self.sms:
-                self._launch_next(sm)
+        self._launch_first()
         self._env.run()
         total = max((sm.last_end for sm in self.sms), default=0)
         for sm in self.sms:
             sm.close(total)
         return self._outcome(total)
+
+    def _build_dram(self) -> Dram:
+        return Dram(self._t)
+
+    def _build_l2(self, dirty_strangers: int) -> L2:
+        return L2(self._t, self.dram, self._plan.tensors.tolist(), dirty_strangers)
+
+    def _build_sm(self, index: int) -> Sm:
+        return Sm(index, self._t, self.l2, self._mainloop)
+
+    def _launch_first(self) -> None:
+        """A CTA for every slot, SM by SM."""
+        for _ in range(self._plan.occupancy):
+            for sm in self.sms:
+                self._launch_next(sm)
 
     def _launch_next(self, sm: Sm) -> None:
         if self._next_cta < len(self._ctas):

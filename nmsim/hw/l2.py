@@ -76,11 +76,15 @@ class L2:
             self._install(block, t, row_block, column_block, 1, start + latency // 2)
         return end
 
+    def partition_of(self, t: Descriptor, row_block: int, column_block: int) -> int:
+        """The partition that a block of a tensor lies in."""
+        return (row_block + column_block + t[TENSOR]) & self._t.partition_mask
+
     def _reserve(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> tuple[int, int, int, int]:
         """Book the block's partition. Returns (start, end, hit latency from this SM, block)."""
         timing = self._t
         block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
-        partition = (row_block + column_block + t[TENSOR]) & timing.partition_mask
+        partition = self.partition_of(t, row_block, column_block)
         start, end, self._remainder[partition] = serve(now, self._free[partition], self._remainder[partition], nbytes, timing.l2_rate)
         self._free[partition] = end
         self.lookups += 1

@@ -78,14 +78,24 @@ def what_if_gemm(m: int, n: int, k: int, batch: int, dtype: str, out_dtype: str)
 def simulate_single(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse: str, options: RunOptions) -> GemmResult:
     """Simulate a GEMM and, for the speed-up, its dense form. `sparse` names the compressed operand, "a" or "b"."""
     dense = under_power_cap(spec, best_kernel(spec, lower_dense(gemm), options), options)
+    problem, notes = _sparse_problem(spec, gemm, pattern, sparse)
+    run = dense if problem is None else under_power_cap(spec, best_kernel(spec, problem, options), options)
+    return _result(spec, gemm, run, dense, pattern, options, notes)
+
+
+def single_kernel(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse: str, options: RunOptions) -> KernelRun:
+    """The kernel that `simulate_single` reports, at its clock."""
+    problem, _ = _sparse_problem(spec, gemm, pattern, sparse)
+    return under_power_cap(spec, best_kernel(spec, problem or lower_dense(gemm), options), options)
+
+
+def _sparse_problem(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse: str) -> tuple[Problem | None, tuple[str, ...]]:
+    """The compressed problem and what is to be said of it; None where the GEMM runs dense."""
     if pattern is None:
-        return _result(spec, gemm, dense, dense, None, options, ())
+        return None, ()
     native = native_pattern(spec, gemm.dtype, pattern, gemm.k)
-    if native.pattern is None:
-        return _result(spec, gemm, dense, dense, pattern, options, (native.reason,))
-    problem: Problem = lower_nm(gemm, sparse, native.pattern)
-    run = under_power_cap(spec, best_kernel(spec, problem, options), options)
-    return _result(spec, gemm, run, dense, pattern, options, (native.reason,) if native.reason else ())
+    problem = None if native.pattern is None else lower_nm(gemm, sparse, native.pattern)
+    return problem, (native.reason,) if native.reason else ()
 
 
 def _result(
