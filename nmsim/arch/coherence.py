@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nmsim.arch.document import KeyPath
-from nmsim.arch.spec import GpuSpec, TileSpec
+from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
+from nmsim.sparsity.encoding import group_code
 from nmsim.units import BITS_PER_ELEMENT
 
 TILE_K_BYTES = (64, 128)
@@ -67,6 +68,8 @@ def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
         if mma.shape[0] % mma.warps or mma.warps > spec.tensor_core.per_sm:
             problem = f"must divide its m ({mma.shape[0]}) and not exceed the {spec.tensor_core.per_sm} tensor cores of an SM"
             yield Contradiction((*path, "warps"), problem, mma.warps)
+        if mma.index_bits is not None:
+            yield from _index_bits(spec, mma, (*path, "index_bits"))
         key = (mma.dtype, mma.shape, mma.pattern)
         if key in seen:
             yield Contradiction(path, f"is the same instruction as tensor_core.mma.{seen[key]}", None, "remove one of the two")
@@ -78,6 +81,20 @@ def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
         yield from _known_dtype(dtype, ("tensor_core", "compressible_only_k_contiguous", position))
     for dtype in spec.energy.mac_pj:
         yield from _known_dtype(dtype, ("energy", "mac_pj", dtype))
+
+
+def _index_bits(spec: GpuSpec, mma: MmaSpec, path: KeyPath) -> Iterator[Contradiction]:
+    """Indices of an instruction must hold every position, and be of one width for all instructions that read one operand."""
+    if mma.nm is None:
+        yield Contradiction(path, "is of a compressed operand, and this instruction is dense", mma.index_bits, "remove it")
+        return
+    needed = group_code(mma.nm).bits
+    if mma.index_bits is not None and mma.index_bits < needed:
+        yield Contradiction(path, f"cannot hold a position in a group of {mma.nm.m}", mma.index_bits, f"use at least {needed}")
+    others = {other.index_bits for other in spec.tensor_core.mma if (other.dtype, other.pattern) == (mma.dtype, mma.pattern)}
+    if len(others) > 1:
+        problem = f"differs among the {mma.pattern} instructions for {mma.dtype}, which read the same operand"
+        yield Contradiction(path, problem, mma.index_bits, "give all of them the same")
 
 
 def _known_dtype(dtype: str, path: KeyPath) -> Iterator[Contradiction]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nmsim.arch.coherence import shared_memory_needed
 from nmsim.arch.document import KeyPath
 from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import BITS_PER_ELEMENT
 
 Remark = tuple[KeyPath, str]
@@ -39,9 +40,13 @@ def _instructions(spec: GpuSpec) -> Iterator[Remark]:
             if dense and executed > dense * ROUNDING:
                 yield path, f"executes {executed:,.0f} MACs a cycle, more than the dense {mma.dtype} instructions' {dense:,.0f}"
             supplied = core.decoder.codes_per_cycle * mma.issue_interval_cycles
-            if (needed := _executed_macs(mma) // mma.shape[1]) > supplied * ROUNDING:
+            if (needed := _codes(spec, mma, mma.nm)) > supplied * ROUNDING:
                 problem = f"consumes {needed} metadata codes in {mma.issue_interval_cycles:g} cycles, the decoder supplies {supplied:g}"
                 yield path, f"{problem}: it runs at {supplied / needed:.0%} of its rate"
+            if core.decoder.selector_width is not None and mma.nm.m > core.decoder.selector_width:
+                turns = -(-mma.nm.m // core.decoder.selector_width)
+                problem = f"chooses among {mma.nm.m} elements of B with a selector of {core.decoder.selector_width}"
+                yield path, f"{problem}: it takes {turns} turns, and runs at {1 / turns:.0%} of its rate"
         supplied = core.register_read_bytes_per_cycle * mma.issue_interval_cycles
         if (needed := _register_bytes(mma)) > supplied * ROUNDING:
             problem = f"reads {needed} bytes of registers in {mma.issue_interval_cycles:g} cycles, the register file supplies {supplied:g}"
@@ -52,6 +57,11 @@ def _executed_macs(mma: MmaSpec) -> int:
     """Of one warp's share."""
     m, n, k = mma.shape
     return m // mma.warps * n * (k if mma.nm is None else mma.nm.compressed_k(k))
+
+
+def _codes(spec: GpuSpec, mma: MmaSpec, pattern: NMPattern) -> int:
+    """Codes the decoder turns into positions for one instruction."""
+    return mma.shape[0] * -(-mma.shape[2] // pattern.m) * spec.metadata_code(mma.dtype, pattern).per_group
 
 
 def _register_bytes(mma: MmaSpec) -> int:

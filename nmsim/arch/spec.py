@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nmsim.errors import InputError
+from nmsim.sparsity.encoding import GroupCode, group_code
 from nmsim.sparsity.pattern import NMPattern
 
 Positive = Annotated[int, Field(gt=0, le=2**40)]
@@ -85,6 +86,8 @@ class MmaSpec(Block):
     """Warps that run it together, each an equal share of its m on a tensor core of its own: 1 (mma.sync), 4 (wgmma)."""
     reads_shared_memory: bool = False
     """Whether A and B come straight from shared memory while it runs, issued asynchronously, and not through registers."""
+    index_bits: Annotated[int, Field(ge=1, le=8)] | None = None
+    """Bits the instruction stores for the position of a kept element; as few as the pattern needs where it is left out."""
 
     @field_validator("pattern")
     @classmethod
@@ -111,9 +114,15 @@ class MmaSpec(Block):
 class DecoderSpec(Block):
     """Metadata decoding in front of the selector of each tensor core."""
 
+    encoding: Literal["index", "bitmap", "combinatorial"] = "index"
+    """What a code is: `index`, the position of one kept element; `bitmap` and `combinatorial`, one code for a whole group."""
     codes_per_cycle: PositiveFloat
-    """Metadata codes (one per kept element) one tensor core decodes in a cycle."""
+    """Codes one tensor core decodes in a cycle."""
+    selector_width: Positive | None = None
+    """Elements of operand B that the selector of a kept element chooses from in one turn; a wider group takes several turns of an
+    issue interval each. As wide as the widest group where it is left out."""
     latency_cycles: NonNegative
+    """Added by decoder and selector to the latency of an instruction with a compressed operand."""
 
 
 class TensorCoreSpec(Block):
@@ -258,6 +267,11 @@ class GpuSpec(Block):
     launch: LaunchSpec
     energy: EnergySpec
     power: PowerSpec
+
+    def metadata_code(self, dtype: str, pattern: NMPattern) -> GroupCode:
+        """How this machine writes down the kept positions of a group of `pattern` in an operand of `dtype`."""
+        stored = {mma.index_bits for mma in self.tensor_core.mma if mma.dtype == dtype and mma.nm == pattern}
+        return group_code(pattern, self.tensor_core.decoder.encoding, next(iter(stored), None))
 
     def peak_macs_per_cycle(self, dtype: str, pattern: NMPattern | None = None) -> float:
         """Dense-equivalent MACs per core cycle of the whole machine, 0 where no instruction serves the pair."""

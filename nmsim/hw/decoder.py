@@ -1,7 +1,8 @@
-"""The metadata decoder and selector in front of a tensor core.
+"""The metadata decoder and the selector in front of a tensor core.
 
-Modelled: codes decoded per cycle, decoding one MMA ahead; the selector's latency lengthens the MMA, not its interval.
-Not modelled: the width of the selector's multiplexers (a machine states the patterns that it holds natively).
+Modelled: codes decoded per cycle, of whatever the encoding calls a code, decoding one MMA ahead; a selector that chooses
+among `width` elements of operand B in one turn, so that a wider group has B pass it several times; the latency that both add to an
+MMA, not to its interval. Not modelled: a queue of decoded codes deeper than one MMA.
 """
 
 from __future__ import annotations
@@ -23,3 +24,21 @@ class Decoder:
         _, self._free, self._remainder = serve(self._previous_request, self._free, self._remainder, 1, self._rate)
         self._previous_request = now
         return self._free
+
+
+class Selector:
+    """Passes operand B in front of the multiplexers; times in core cycles. In the way only where a group is wider than they are."""
+
+    def __init__(self, turns: int, issue_interval_cycles: float) -> None:
+        self._rate = rate_of(turns * issue_interval_cycles) if turns > 1 else 0
+        self._remainder = 0
+        self.free_at = 0
+
+    def select(self, start: int) -> None:
+        """Take an MMA whose operand B begins to pass at `start`."""
+        _, self.free_at, self._remainder = serve(start, self.free_at, self._remainder, 1, self._rate)
+
+
+def selector_turns(group: int, width: int | None) -> int:
+    """Turns in which B passes the selector of `width` elements for groups of `group`; `None` is as wide as any group."""
+    return 1 if width is None else -(-group // width)

@@ -20,14 +20,12 @@ from simpy.events import Event
 
 from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.engine.environment import KeyedEnvironment
-from nmsim.hw.decoder import Decoder
 from nmsim.hw.mainloop import MEASURED_K_TILES, WARM_UP_K_TILES, MainloopTiming
 from nmsim.hw.shared_memory import SharedMemoryPort
-from nmsim.hw.tensor_core import TensorCore
-from nmsim.hw.warpgroup import WarpgroupMainloop
+from nmsim.hw.tensor_core import tensor_cores
+from nmsim.hw.warpgroup import WarpgroupMainloop, mainloop_fragments
 from nmsim.mapping.plan import MainloopKey
 from nmsim.rules.banks import ldmatrix_passes
-from nmsim.rules.fragments import fragments_of
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.units import element_bits
 
@@ -48,22 +46,14 @@ class SmMainloop:
     """One SM with `residents` CTAs of one mainloop; `run` it once."""
 
     def __init__(self, spec: GpuSpec, key: MainloopKey, mma: MmaSpec, residents: int) -> None:
-        self._key, self._mma, self._fragments = key, mma, fragments_of(key, mma)
+        self._key, self._mma, self._fragments = key, mma, mainloop_fragments(spec, key, mma)
         self._env = KeyedEnvironment()
         memory = spec.shared_memory
         self.port = SharedMemoryPort(memory.banks * memory.bank_bytes, memory.latency_cycles)
         pitch = key.cta_tile[2] * element_bits(key.dtype) // 8
         self._passes = ldmatrix_passes(pitch, memory.banks, memory.bank_bytes, 1)
-        core = spec.tensor_core
-        self.cores = [
-            TensorCore(
-                mma.issue_interval_cycles,
-                mma.latency_cycles,
-                self._fragments.register_bytes_per_mma / core.register_read_bytes_per_cycle,
-                Decoder(self._fragments.codes_per_mma, core.decoder.codes_per_cycle, core.decoder.latency_cycles),
-            )
-            for _ in range(core.per_sm)
-        ]
+        per_mma = self._fragments.codes_per_mma, self._fragments.register_bytes_per_mma
+        self.cores = tensor_cores(spec.tensor_core, mma, *per_mma, count=spec.tensor_core.per_sm)
         self._issue_free = [0] * spec.sm.schedulers
         self._k_tiles = WARM_UP_K_TILES + MEASURED_K_TILES
         warps = self._fragments.warps
@@ -136,7 +126,7 @@ def share_of(total: int, part: int, parts: int) -> int:
 def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
     """Cycles per k-tile of a mainloop for 1 .. `occupancy` resident CTAs, with fill, drain and stalls."""
     mma = find_mma(spec, key)
-    fragments = fragments_of(key, mma)
+    fragments = mainloop_fragments(spec, key, mma)
     busy = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
     periods, shares = [], []
     fill = drain = port_bytes = 0

@@ -20,12 +20,11 @@ from simpy.events import Event
 
 from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.engine.environment import KeyedEnvironment
-from nmsim.hw.decoder import Decoder
 from nmsim.hw.mainloop import MEASURED_K_TILES, WARM_UP_K_TILES
 from nmsim.hw.shared_memory import SharedMemoryPort
-from nmsim.hw.tensor_core import TensorCore
+from nmsim.hw.tensor_core import tensor_cores
 from nmsim.mapping.plan import MainloopKey
-from nmsim.rules.fragments import fragments_of
+from nmsim.rules.fragments import Fragments, fragments_of
 
 Process = Generator[Event, None, None]
 
@@ -41,19 +40,13 @@ class WarpgroupMainloop:
     """One SM with `residents` CTAs of one mainloop of warpgroup instructions; `run` it once."""
 
     def __init__(self, spec: GpuSpec, key: MainloopKey, mma: MmaSpec, residents: int) -> None:
-        self._key, self._mma, self._fragments = key, mma, fragments_of(key, mma)
+        self._key, self._mma, self._fragments = key, mma, mainloop_fragments(spec, key, mma)
         self._env = KeyedEnvironment()
-        memory, core = spec.shared_memory, spec.tensor_core
+        memory = spec.shared_memory
         self._port_bytes = memory.banks * memory.bank_bytes
         self.port = SharedMemoryPort(self._port_bytes, memory.latency_cycles)
-        self.cores = [
-            TensorCore(
-                mma.issue_interval_cycles,
-                mma.latency_cycles,
-                self._fragments.register_bytes_per_mma / core.register_read_bytes_per_cycle,
-                Decoder(self._fragments.codes_per_mma, core.decoder.codes_per_cycle, core.decoder.latency_cycles),
-            )
-        ]
+        per_mma = self._fragments.codes_per_mma, self._fragments.register_bytes_per_mma
+        self.cores = tensor_cores(spec.tensor_core, mma, *per_mma, count=1)
         self._k_tiles = WARM_UP_K_TILES + MEASURED_K_TILES
         self._groups = self._fragments.warps // mma.warps
         self.ctas = [_Cta([0] * self._k_tiles) for _ in range(residents)]
@@ -100,3 +93,8 @@ class WarpgroupMainloop:
         for nbytes in self._fragments.loads:
             ready = max(ready, self.port.read(self._env.tick, nbytes * self._mma.warps, 1)[0])
         return ready
+
+
+def mainloop_fragments(spec: GpuSpec, key: MainloopKey, mma: MmaSpec) -> Fragments:
+    """How a mainloop falls apart on this machine, whose decoder fixes what metadata look like."""
+    return fragments_of(key, mma, None if mma.nm is None else spec.metadata_code(key.dtype, mma.nm))

@@ -14,7 +14,6 @@ from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
 from nmsim.errors import InputError
 from nmsim.mapping.ctas import count_ctas, cta_table
 from nmsim.mapping.layout import Layout, require_memory
-from nmsim.mapping.lower import index_bits
 from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
 from nmsim.mapping.problem import Problem, Tensor
@@ -80,7 +79,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         if mma is None:
             continue
         key = mainloop_key(tile, problem, mma)
-        fragments = fragments_of(key, mma)
+        fragments = fragments_of(key, mma, problem.code)
         resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread)
         if not resident:
             continue
@@ -102,7 +101,9 @@ def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec) -> MainloopKey:
     tile_m, tile_n, k_bytes = tile.cta
     tile_k = max(k_bytes * 8 // bits, mma.shape[2])
     kept = tile_k if problem.pattern is None else problem.pattern.compressed_k(tile_k)
-    metadata_bits = 0 if problem.pattern is None else kept * index_bits(problem.pattern)
+    metadata_bits = 0
+    if problem.pattern is not None and problem.code is not None:
+        metadata_bits = problem.code.stored_bits(-(-tile_k // problem.pattern.m))
     copy_bytes = (tile_m * (kept * bits + metadata_bits) + tile_n * tile_k * bits) // 8
     return MainloopKey(
         kind="mma",
@@ -145,7 +146,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         blocks=layout.blocks,
         dense_equivalent_macs=problem.dense_equivalent_macs,
         executed_macs_per_k_tile=executed * m * n * kept,
-        codes_per_k_tile=executed * candidate.fragments.codes_per_mma,
+        codes_per_k_tile=executed * candidate.fragments.kept_per_mma,
         split_k=split_k,
         notes=problem.notes,
     )

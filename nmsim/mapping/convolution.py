@@ -17,22 +17,25 @@ from nmsim.mapping.lower import compressed, row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
 from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, padded_channels, pixels_read, residues
 from nmsim.rules import box
+from nmsim.sparsity.encoding import GroupCode, group_code
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 from nmsim.workload.gemm import ConvGeometry, Gemm
 
 
-def lower_convolution(gemm: Gemm, native: NMPattern | None) -> Problem:
-    """A convolution's GEMM; `native` compresses its weight, in backward_weight dY along the output pixels."""
+def lower_convolution(gemm: Gemm, native: NMPattern | None, code: GroupCode | None = None) -> Problem:
+    """A convolution's GEMM; `native` compresses its weight, in backward_weight dY along the output pixels.
+
+    `code` is how the machine writes the kept positions of a group down; the shortest index by default.
+    """
     assert gemm.conv is not None
-    if gemm.phase == "forward":
-        return _forward(gemm, gemm.conv, native)
-    if gemm.phase == "backward_data":
-        return _backward_data(gemm, gemm.conv, native)
-    return _backward_weight(gemm, gemm.conv, native)
+    if native is not None and code is None:
+        code = group_code(native)
+    lower = {"forward": _forward, "backward_data": _backward_data}.get(gemm.phase, _backward_weight)
+    return replace(lower(gemm, gemm.conv, native, code), code=code)
 
 
-def _forward(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None) -> Problem:
+def _forward(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None, code: GroupCode | None) -> Problem:
     conv = pixels_read(whole)
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     channels = padded_channels(conv.in_channels // conv.groups, native)
@@ -41,11 +44,11 @@ def _forward(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None) -> Probl
     dimension = 0 if native is None else 1
     view_x = View("X", box.PIXELS_X, dimension, bits, fields=input_under_taps(conv, channels, bits))
     view_d = View("D", box.ROWS, dimension, out_bits, fields={box.BYTES_PER_BATCH: row_bytes(gemm.n, out_bits)})
-    weights, group = _product(gemm, native, gemm.m, conv.kernel_h * conv.kernel_w * channels, view_x, view_d)
+    weights, group = _product(gemm, native, code, gemm.m, conv.kernel_h * conv.kernel_w * channels, view_x, view_d)
     return Problem(gemm.id, gemm.dtype, native, (tensor_x, tensor_d, *weights), (group,), gemm.l, gemm.macs)
 
 
-def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> Problem:
+def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None, code: GroupCode | None) -> Problem:
     """dX from dY: the forward geometry turned around, one group per residue of the stride."""
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     channels = padded_channels(conv.out_channels // conv.groups, native)
@@ -58,40 +61,40 @@ def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None) -> 
         view_dy = View("X", box.PIXELS_X, dimension, bits, fields=gradient_under_taps(conv, residue, channels, bits))
         view_d = View("D", box.PIXELS_X, dimension, out_bits, fields=input_pixels(conv, residue, gemm.n, out_bits))
         pixels, k = conv.batch * residue.rows * residue.columns, residue.taps_h * residue.taps_w * channels
-        weights, group = _product(gemm, native, pixels, k, view_dy, view_d, suffix=str(index))
+        weights, group = _product(gemm, native, code, pixels, k, view_dy, view_d, suffix=str(index))
         tensors.extend(weights)
         groups.append(group)
     return Problem(gemm.id, gemm.dtype, native, tuple(tensors), tuple(groups), gemm.l, gemm.macs, _residue_note(conv, groups))
 
 
-def _backward_weight(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None) -> Problem:
+def _backward_weight(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None, code: GroupCode | None) -> Problem:
     conv = pixels_read(whole)
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     tensor_x = Tensor("X", conv.batch * conv.height * conv.width, row_bytes(conv.in_channels, bits))
     tensor_d = Tensor("D", conv.out_channels, row_bytes(gemm.n, out_bits))
     view_x = View("X", box.PIXELS_K, 1, bits, fields=input_under_taps(conv, conv.in_channels // conv.groups, bits))
     view_d = View("D", box.ROWS, 0, out_bits, fields={box.ROWS_PER_BATCH: gemm.m})
-    if native is None:
+    if native is None or code is None:
         gradients: tuple[Tensor, ...] = (Tensor("A", gemm.k, row_bytes(conv.out_channels, bits)),)
         view_a = View("A", box.COLUMNS, 0, bits, fields={box.BYTES_PER_BATCH: row_bytes(gemm.m, bits)})
         operands: tuple[View, ...] = (view_a, view_x)
     else:
-        values, metadata, (view_a, view_e) = compressed(gemm.m, gemm.k, gemm.l, bits, native)
+        values, metadata, (view_a, view_e) = compressed(gemm.m, gemm.k, gemm.l, bits, native, code)
         gradients, operands = (values, metadata), (view_a, view_x, view_e)
     group = Group(gemm.m, gemm.n, gemm.k, operands, view_d)
     return Problem(gemm.id, gemm.dtype, native, (*gradients, tensor_x, tensor_d), (group,), gemm.l, gemm.macs)
 
 
 def _product(
-    gemm: Gemm, native: NMPattern | None, pixels: int, k: int, pixel_view: View, view_d: View, suffix: str = ""
+    gemm: Gemm, native: NMPattern | None, code: GroupCode | None, pixels: int, k: int, pixel_view: View, view_d: View, suffix: str = ""
 ) -> tuple[tuple[Tensor, ...], Group]:
     """Pixels x weight, or compressed weight x pixels, and the weight's tensors: each group's weight is stored for itself."""
     bits = element_bits(gemm.dtype)
-    if native is None:
+    if native is None or code is None:
         weight = Tensor("W" + suffix, gemm.n * gemm.l, row_bytes(k, bits))
         view_w = View(weight.name, box.ROWS, 1, bits, fields={box.ROWS_PER_BATCH: gemm.n})
         return (weight,), Group(pixels, gemm.n, k, (pixel_view, view_w), view_d)
-    values, metadata, (view_a, view_e) = compressed(gemm.n, k, gemm.l, bits, native)
+    values, metadata, (view_a, view_e) = compressed(gemm.n, k, gemm.l, bits, native, code)
     values, metadata = replace(values, name="A" + suffix), replace(metadata, name="E" + suffix)
     view_a, view_e = replace(view_a, tensor=values.name), replace(view_e, tensor=metadata.name)
     return (values, metadata), Group(gemm.n, pixels, k, (view_a, pixel_view, view_e), view_d)

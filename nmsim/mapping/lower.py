@@ -11,14 +11,10 @@ from collections.abc import Mapping
 
 from nmsim.mapping.problem import Group, Problem, Tensor, View
 from nmsim.rules import box
+from nmsim.sparsity.encoding import GroupCode, group_code
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm, Operand
-
-
-def index_bits(pattern: NMPattern) -> int:
-    """Metadata bits of one kept element: its position in its group."""
-    return max(1, (pattern.m - 1).bit_length())
 
 
 def row_bytes(elements: int, bits: int) -> int:
@@ -36,13 +32,17 @@ def lower_dense(gemm: Gemm) -> Problem:
     return Problem(gemm.id, gemm.dtype, None, (tensor_a, tensor_b, tensor_d), (group,), gemm.l, gemm.m * gemm.n * gemm.k * gemm.l)
 
 
-def lower_nm(gemm: Gemm, sparse: str, native: NMPattern) -> Problem:
-    """The GEMM with operand `sparse` ("a" or "b") compressed to the hardware's pattern `native`, as kernel operand A."""
+def lower_nm(gemm: Gemm, sparse: str, native: NMPattern, code: GroupCode | None = None) -> Problem:
+    """The GEMM with operand `sparse` ("a" or "b") compressed to the hardware's pattern `native`, as kernel operand A.
+
+    `code` is how the machine writes the kept positions of a group down; the shortest index by default.
+    """
+    code = group_code(native) if code is None else code
     bits = element_bits(gemm.dtype)
     swapped = sparse == "b"
     m, n = (gemm.n, gemm.m) if swapped else (gemm.m, gemm.n)
     dense = gemm.a if swapped else gemm.b
-    values, metadata, views = compressed(m, gemm.k, gemm.l, bits, native)
+    values, metadata, views = compressed(m, gemm.k, gemm.l, bits, native, code)
     tensor_b, view_b = _stored("B", dense, 1, n, gemm.k, gemm.l, bits)
     tensor_d, view_d = output(gemm, swapped=swapped)
     group = Group(m, n, gemm.k, (views[0], view_b, views[1]), view_d)
@@ -54,18 +54,18 @@ def lower_nm(gemm: Gemm, sparse: str, native: NMPattern) -> Problem:
         (group,),
         gemm.l,
         gemm.m * gemm.n * gemm.k * gemm.l,
+        code=code,
     )
 
 
-def compressed(rows: int, k: int, batch: int, bits: int, native: NMPattern) -> tuple[Tensor, Tensor, tuple[View, View]]:
+def compressed(rows: int, k: int, batch: int, bits: int, native: NMPattern, code: GroupCode) -> tuple[Tensor, Tensor, tuple[View, View]]:
     """(values, metadata E, their views) of an operand A[rows, k] kept at `native` in each of `batch` products."""
-    kept = native.compressed_k(k)
-    code = index_bits(native)
-    keep = (native.n, native.m)
-    values = Tensor("A", rows * batch, row_bytes(kept, bits))
-    metadata = Tensor("E", rows * batch, row_bytes(kept, code))
+    codes = -(-k // native.m) * code.per_group
+    values = Tensor("A", rows * batch, row_bytes(native.compressed_k(k), bits))
+    metadata = Tensor("E", rows * batch, row_bytes(codes, code.bits))
     per_batch = {box.ROWS_PER_BATCH: rows}
-    return values, metadata, (View("A", box.ROWS, 0, bits, keep, per_batch), View("E", box.ROWS, 0, code, keep, per_batch))
+    view_a = View("A", box.ROWS, 0, bits, (native.n, native.m), per_batch)
+    return values, metadata, (view_a, View("E", box.ROWS, 0, code.bits, (code.per_group, native.m), per_batch))
 
 
 def output(gemm: Gemm, *, swapped: bool) -> tuple[Tensor, View]:

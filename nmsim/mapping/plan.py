@@ -62,6 +62,7 @@ class KernelPlan:
     executed_macs_per_k_tile: int
     """Of a full CTA tile, after compression; edge tiles pay it too."""
     codes_per_k_tile: int
+    """Kept positions decoded and selected, of a full CTA tile: what energy is charged for, whatever the encoding."""
     split_k: int = 1
     notes: tuple[str, ...] = field(default=())
 

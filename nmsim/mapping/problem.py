@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nmsim.sparsity.encoding import GroupCode
 from nmsim.sparsity.pattern import NMPattern
 
 
@@ -61,3 +62,5 @@ class Problem:
     batch: int
     dense_equivalent_macs: int
     notes: tuple[str, ...] = ()
+    code: GroupCode | None = None
+    """How a group of a compressed operand A is written down in E; None for a dense kernel."""

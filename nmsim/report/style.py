@@ -55,6 +55,7 @@ STALL_COLOURS = {
     "metadata": "#b34700",
     "shared_memory": "#e8771a",
     "register_file": "#fdae6b",
+    "selector": "#f9c9a0",
     "math_latency": "#fdd9b5",
     "noc_queue": "#01564e",
     "l2_queue": "#35978f",

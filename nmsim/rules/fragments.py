@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from nmsim.sparsity.encoding import GroupCode, group_code
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 
 WARP_LOAD_BYTES = 512
 """One ldmatrix.x4: 32 lanes of 16 bytes."""
 ACCUMULATOR_BYTES = 4
+REGISTER_BYTES = 128
+"""One 32-bit register of all 32 lanes: what an instruction reads at least of an operand."""
 
 
 class _Key(Protocol):
@@ -45,7 +48,9 @@ class Fragments:
     loads: tuple[int, ...]
     """Bytes of each shared-memory load of one k-step: A values, B, then E."""
     codes_per_mma: int
-    """Of one warp's MMA."""
+    """Codes the decoder turns into positions for one warp's MMA: one a kept element or one a group, as the encoding has it."""
+    kept_per_mma: int
+    """Positions the selectors are set to for one warp's MMA: kept elements of a compressed A, 0 for a dense one."""
     register_bytes_per_mma: int
     """Of one warp's MMA."""
     streamed_bytes: int = 0
@@ -57,27 +62,58 @@ class Fragments:
         return self.k_steps * self.mmas_per_step
 
 
-def fragments_of(key: _Key, mma: _Mma) -> Fragments:
+@dataclass(frozen=True)
+class Instruction:
+    """What one MMA consumes, of one that several warps run a warp's share; E stands for the metadata of a compressed A."""
+
+    a_row_bits: int
+    """Of one row of the fragment of A, after compression."""
+    b_row_bits: int
+    e_row_bits: int
+    codes: int
+    kept: int
+    """Kept elements of a compressed A, 0 for a dense one."""
+    register_bytes: int
+    """A, B, E and the accumulators that are added to, as far as they come from registers."""
+    streamed_bytes: int
+    """A and B of all warps together, where they come straight from shared memory."""
+
+
+def instruction_of(mma: _Mma, dtype: str, code: GroupCode | None = None, accumulator_bytes: int = ACCUMULATOR_BYTES) -> Instruction:
+    """Bytes, codes and registers of an MMA. `code` is how the machine writes a group down (the shortest index by default)."""
+    m, n, k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
+    bits, pattern = element_bits(dtype), mma.nm
+    if pattern is None:
+        a_row_bits, e_row_bits, codes, kept = k * bits, 0, 0, 0
+    else:
+        code = group_code(pattern) if code is None else code
+        groups = -(-k // pattern.m)
+        kept = m * pattern.compressed_k(k)
+        a_row_bits, e_row_bits, codes = kept // m * bits, code.stored_bits(groups), m * groups * code.per_group
+    operands, others = (m * a_row_bits, n * k * bits), (m * e_row_bits, m * n * accumulator_bytes * 8)
+    streamed = (mma.shape[0] * a_row_bits + n * k * bits) // 8 if mma.reads_shared_memory else 0
+    read = others if streamed else operands + others
+    registers = sum(-(-fragment // (8 * REGISTER_BYTES)) for fragment in read)
+    return Instruction(a_row_bits, k * bits, e_row_bits, codes, kept, registers * REGISTER_BYTES, streamed)
+
+
+def fragments_of(key: _Key, mma: _Mma, code: GroupCode | None = None) -> Fragments:
     """Divide a CTA tile into warps and a warp's k-tile into MMAs and loads of at most WARP_LOAD_BYTES each."""
     (tile_m, tile_n, tile_k), (warp_m, warp_n) = key.cta_tile, key.warp_tile
     mma_m, mma_n, mma_k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
-    bits, pattern = element_bits(key.dtype), mma.nm
-    kept = mma_k if pattern is None else pattern.compressed_k(mma_k)
-    metadata_bits = 0 if pattern is None else kept * max(1, (pattern.m - 1).bit_length())
-    a_bytes, b_bytes = warp_m * kept * bits // 8, warp_n * mma_k * bits // 8
-    loads = _split(warp_m * metadata_bits // 8)
-    operand_bits = mma_m * metadata_bits
+    one = instruction_of(mma, key.dtype, code)
+    loads = _split(-(-warp_m * one.e_row_bits // 8))
     if not mma.reads_shared_memory:
-        loads = _split(a_bytes) + _split(b_bytes) + loads
-        operand_bits += mma_m * kept * bits + mma_n * mma_k * bits
+        loads = _split(warp_m * one.a_row_bits // 8) + _split(warp_n * one.b_row_bits // 8) + loads
     return Fragments(
         warps=-(-tile_m // warp_m) * -(-tile_n // warp_n),
         k_steps=-(-tile_k // mma_k),
         mmas_per_step=-(-warp_m // mma_m) * -(-warp_n // mma_n),
         loads=loads,
-        codes_per_mma=0 if pattern is None else mma_m * kept,
-        register_bytes_per_mma=operand_bits // 8 + mma_m * mma_n * ACCUMULATOR_BYTES,
-        streamed_bytes=(mma.shape[0] * kept + mma_n * mma_k) * bits // 8 if mma.reads_shared_memory else 0,
+        codes_per_mma=one.codes,
+        kept_per_mma=one.kept,
+        register_bytes_per_mma=one.register_bytes,
+        streamed_bytes=one.streamed_bytes,
     )
 
 

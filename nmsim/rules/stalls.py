@@ -14,29 +14,31 @@ class Stall(IntEnum):
     """SM level: the shared-memory port (operand fragments, bank conflicts, copy writes) is the limit."""
     REGISTER_FILE = 2
     """SM level: operand reads from the register file are the limit."""
-    MATH_LATENCY = 3
+    SELECTOR = 3
+    """SM level: groups are wider than the selector, so that operand B passes it in several turns."""
+    MATH_LATENCY = 4
     """SM level: dependent instructions, barriers and issue slots; too few warps to hide them."""
-    NOC_QUEUE = 4
+    NOC_QUEUE = 5
     """Waiting for the SM's own port to the L2."""
-    L2_QUEUE = 5
+    L2_QUEUE = 6
     """Waiting for an L2 partition's bandwidth."""
-    L2_LATENCY = 6
+    L2_LATENCY = 7
     """The unloaded time of an L2 hit."""
-    DRAM_QUEUE = 7
+    DRAM_QUEUE = 8
     """Waiting for a bank or behind other requests of the channel, refresh and turnaround included."""
-    DRAM_ROW = 8
+    DRAM_ROW = 9
     """Precharge, activate and column access."""
-    DRAM_BUS = 9
+    DRAM_BUS = 10
     """Transfer on the channel's data bus, and the controller's fixed path."""
-    CTA_LAUNCH = 10
+    CTA_LAUNCH = 11
     """From a free slot to the first instruction of a CTA."""
-    FILL_DRAIN = 11
+    FILL_DRAIN = 12
     """First fragments into the pipe, last results out of it."""
-    SPLIT_K_WAIT = 12
+    SPLIT_K_WAIT = 13
     """Waiting for the previous slice of K to release the output tile."""
-    EPILOGUE = 13
+    EPILOGUE = 14
     """Writing the output tile (and reading partial sums)."""
-    IMBALANCE = 14
+    IMBALANCE = 15
     """No CTA left for this SM while others still run: tails and unequal tiles."""
 
 
@@ -48,6 +50,7 @@ BOUND_OF_STALL: dict[Stall, str] = {
     Stall.METADATA: "metadata",
     Stall.SHARED_MEMORY: "shared_memory",
     Stall.REGISTER_FILE: "shared_memory",
+    Stall.SELECTOR: "metadata",
     Stall.MATH_LATENCY: "latency",
     Stall.NOC_QUEUE: "l2",
     Stall.L2_QUEUE: "l2",

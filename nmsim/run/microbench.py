@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.errors import InputError
-from nmsim.hw.decoder import Decoder
-from nmsim.hw.tensor_core import TensorCore
-from nmsim.mapping.lower import index_bits
-from nmsim.units import element_bits
+from nmsim.hw.tensor_core import tensor_cores
+from nmsim.rules.fragments import instruction_of
 
 ITERATIONS = 256
 
@@ -42,23 +40,12 @@ def microbench_mma(spec: GpuSpec, shape: tuple[int, int, int], dtype: str, *, pa
 
 def _iteration(spec: GpuSpec, mma: MmaSpec, warps: int, ilp: int) -> float:
     """Steady cycles per loop iteration (each warp issues `ilp` instructions in it)."""
-    m, n, k = mma.shape[0] // mma.warps, mma.shape[1], mma.shape[2]
-    pattern, bits = mma.nm, element_bits(mma.dtype)
-    kept = k if pattern is None else pattern.compressed_k(k)
-    codes = 0 if pattern is None else m * kept
-    operand_bits = 0 if mma.reads_shared_memory else (m * kept + n * k) * bits
-    operand_bits += 0 if pattern is None else codes * index_bits(pattern)
-    register_cycles = (operand_bits / 8 + m * n * 4) / spec.tensor_core.register_read_bytes_per_cycle
-    if mma.reads_shared_memory:  # the port serves one such instruction, all its warps together, after another
+    one = instruction_of(mma, mma.dtype, None if mma.nm is None else spec.metadata_code(mma.dtype, mma.nm))
+    read = float(one.register_bytes)
+    if one.streamed_bytes:  # the port serves one such instruction, all its warps together, after another
         port = spec.shared_memory.banks * spec.shared_memory.bank_bytes
-        register_cycles = max(register_cycles, (mma.shape[0] * kept + n * k) * bits / 8 / port)
-    decoder = spec.tensor_core.decoder
-    cores = [
-        TensorCore(
-            mma.issue_interval_cycles, mma.latency_cycles, register_cycles, Decoder(codes, decoder.codes_per_cycle, decoder.latency_cycles)
-        )
-        for _ in range(spec.tensor_core.per_sm)
-    ]
+        read = max(read, one.streamed_bytes / port * spec.tensor_core.register_read_bytes_per_cycle)
+    cores = tensor_cores(spec.tensor_core, mma, one.codes, read, count=spec.tensor_core.per_sm)
     chains = [[0] * ilp for _ in range(warps)]
     clocks = [0] * warps
     marks = []

@@ -80,7 +80,8 @@ def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
     if len(usable) > 1:
         other = gemm.b if usable[1][1] == "b" else gemm.a
         reason += f"; operand {usable[1][1]} ({other.role}) is {usable[1][0]} too, and one of two can be compressed"
-    problem = lower_nm(gemm, side, pattern) if gemm.conv is None else lower_convolution(gemm, pattern)
+    code = spec.metadata_code(gemm.dtype, pattern)
+    problem = lower_nm(gemm, side, pattern, code) if gemm.conv is None else lower_convolution(gemm, pattern, code)
     return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern))
 
 

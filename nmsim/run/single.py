@@ -94,8 +94,10 @@ def _sparse_problem(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse
     if pattern is None:
         return None, ()
     native = native_pattern(spec, gemm.dtype, pattern, gemm.k)
-    problem = None if native.pattern is None else lower_nm(gemm, sparse, native.pattern)
-    return problem, (native.reason,) if native.reason else ()
+    notes = (native.reason,) if native.reason else ()
+    if native.pattern is None:
+        return None, notes
+    return lower_nm(gemm, sparse, native.pattern, spec.metadata_code(gemm.dtype, native.pattern)), notes
 
 
 def _result(

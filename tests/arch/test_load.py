@@ -83,7 +83,10 @@ def test_a_machine_loads_with_the_values_that_were_written(load: Load, small_mac
         (
             "tensor_core.decoder.zzz",
             4,
-            "tensor_core.decoder.zzz: is not a key that is known here; known keys: sources, codes_per_cycle, latency_cycles",
+            (
+                "tensor_core.decoder.zzz: is not a key that is known here; "
+                "known keys: sources, encoding, codes_per_cycle, selector_width, latency_cycles"
+            ),
         ),
         ("sm.sources", {"count": 3}, "sm.sources.count: must be text, got 3; put it in quotes"),
     ],

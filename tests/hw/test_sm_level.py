@@ -118,3 +118,28 @@ def test_a_barrier_lets_all_warps_of_a_cta_go_on_in_the_cycle_of_the_last(spec: 
         sm._env.process(warp(slot, arrival))
     sm._env.run()
     assert passed == [max(arrivals)] * 4 + [2 * max(arrivals)] * 4
+
+
+def with_decoder(spec: GpuSpec, **values: Any) -> GpuSpec:
+    return changed(spec, tensor_core={"decoder": spec.tensor_core.decoder.model_copy(update=values)})
+
+
+def test_a_mainloop_is_never_slower_for_a_faster_decoder(spec: GpuSpec) -> None:
+    rates = (4.0, 8.0, 16.0, 24.0, 32.0, 64.0, 1e6)
+    periods = [cycles(simulate_mainloop(with_decoder(spec, codes_per_cycle=rate), SPARSE, 2), 2) for rate in rates]
+    assert periods == sorted(periods, reverse=True)
+    assert periods[0] > 3.9 * periods[2] > 3.9 * periods[-1]
+
+
+def test_a_code_for_a_whole_group_needs_a_decoder_of_half_the_rate(spec: GpuSpec) -> None:
+    """2:4: two indices a group, or one bitmap; the metadata bytes are the same 4 bits."""
+    index = simulate_mainloop(with_decoder(spec, codes_per_cycle=16.0), SPARSE, 2)
+    assert simulate_mainloop(with_decoder(spec, codes_per_cycle=8.0, encoding="bitmap"), SPARSE, 2) == index
+
+
+def test_a_narrow_selector_sets_the_pace_and_is_named(spec: GpuSpec) -> None:
+    """2:4 through a selector of 2: two turns of 8 cycles."""
+    timing = simulate_mainloop(with_decoder(spec, selector_width=2), SPARSE, 2)
+    assert cycles(timing, 2) == pytest.approx(64 * 16, rel=0.02)
+    assert timing.stall_share[1]["selector"] > 0.9
+    assert simulate_mainloop(with_decoder(spec, selector_width=2), DENSE, 2) == simulate_mainloop(spec, DENSE, 2)

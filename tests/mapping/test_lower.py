@@ -1,12 +1,12 @@
 """Linear and attention GEMMs in the kernel's frame: swap, storage order, what a compressed operand stores."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmsim.mapping.lower import index_bits, lower_dense, lower_nm
+from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.mapping.problem import Problem
 from nmsim.rules import box
+from nmsim.sparsity.encoding import ENCODINGS, group_code
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.catalogue import attention_gemms, linear_gemms
 
@@ -37,11 +37,12 @@ def test_a_dense_product_stores_each_tensor_once(tokens: int, inputs: int, outpu
         assert stored(lower_dense(gemm)) == expected
 
 
-@given(data=st.data(), pattern=st.sampled_from([TWO_FOUR, NMPattern(1, 2), NMPattern(2, 8)]))
-def test_a_sparse_b_runs_as_the_transposed_product(data: st.DataObject, pattern: NMPattern) -> None:
+@given(data=st.data(), pattern=st.sampled_from([TWO_FOUR, NMPattern(1, 2), NMPattern(2, 8)]), encoding=st.sampled_from(ENCODINGS))
+def test_a_sparse_b_runs_as_the_transposed_product(data: st.DataObject, pattern: NMPattern, encoding: str) -> None:
     tokens, inputs, outputs = (data.draw(st.integers(1, 99)) for _ in range(3))
     gemm = linear_gemms("fc", tokens, inputs, outputs, "fp16")[0]
-    problem = lower_nm(gemm, "b", pattern)
+    code = group_code(pattern, encoding)
+    problem = lower_nm(gemm, "b", pattern, code)
     (group,) = problem.groups
     assert (group.m, group.n, group.k) == (gemm.n, gemm.m, gemm.k)
     assert [view.tensor for view in group.operands] == ["A", "B", "E"]
@@ -50,7 +51,7 @@ def test_a_sparse_b_runs_as_the_transposed_product(data: st.DataObject, pattern:
     assert stored(problem) == {
         "A": outputs * kept * 2,
         "B": tokens * inputs * 2,
-        "E": outputs * -(-kept * index_bits(pattern) // 8),
+        "E": outputs * -(-code.stored_bits(-(-inputs // pattern.m)) // 8),
         "D": tokens * outputs * 2,
     }
 
@@ -60,11 +61,6 @@ def test_a_sparse_a_keeps_the_frame() -> None:
     (group,) = lower_nm(gemm, "a", TWO_FOUR).groups
     assert (group.m, group.n, group.k) == (gemm.m, gemm.n, gemm.k)
     assert group.output.dimension == 0
-
-
-@pytest.mark.parametrize(("m", "bits"), [(2, 1), (4, 2), (8, 3), (16, 4), (5, 3)])
-def test_metadata_names_a_position_in_the_group(m: int, bits: int) -> None:
-    assert index_bits(NMPattern(1, m)) == bits
 
 
 def test_attention_products_are_batched_with_each_product_a_matrix_further_on() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nmsim.arch.spec import GpuSpec
 from nmsim.mapping.candidates import Candidate, build_plan, rank
 from nmsim.mapping.convolution import lower_convolution
-from nmsim.mapping.lower import index_bits, lower_dense, lower_nm
+from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, KernelPlan
 from nmsim.mapping.problem import Problem
 from nmsim.mapping.stream import plan_stream
@@ -39,7 +39,7 @@ def walked(plan: KernelPlan, problem: Problem) -> tuple[int, int]:
             else:
                 n, m = problem.pattern.n, problem.pattern.m
                 kept = sum(min(n, min(m, length - start)) for start in range(0, length, m))
-                read += rows * FP16 * kept + FP16 * length * columns + rows * ceil(kept * index_bits(problem.pattern) / 8)
+                read += rows * FP16 * kept + FP16 * length * columns + rows * ceil(kept * (problem.pattern.m - 1).bit_length() / 8)
         last = row[SLICE] == row[SLICES] - 1
         written += rows * columns * (FP16 if last else FP32)
         if row[SLICE] > 0:

@@ -35,6 +35,7 @@ STALL_WEIGHTS = {
     "metadata": 0.6,
     "shared_memory": 2.0,
     "register_file": 0.3,
+    "selector": 0.1,
     "math_latency": 1.2,
     "noc_queue": 0.8,
     "l2_queue": 1.0,

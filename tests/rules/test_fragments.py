@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from nmsim.rules.fragments import WARP_LOAD_BYTES, fragments_of
+from nmsim.sparsity.encoding import group_code
 from nmsim.sparsity.pattern import NMPattern
 
 
@@ -32,13 +33,27 @@ def test_a_dense_fp16_tile_by_hand() -> None:
     assert fragments.loads == (512,) * 8
     assert fragments.codes_per_mma == 0
     assert fragments.register_bytes_per_mma == 16 * 16 * 2 + 16 * 8 * 2 + 16 * 8 * 4
+    assert fragments.kept_per_mma == 0
 
 
 def test_a_two_of_four_tile_reads_half_of_a_and_two_bits_for_each_kept_element() -> None:
     fragments = fragments_of(Key("fp16", (128, 128, 64), (64, 64)), Mma((16, 8, 32), NMPattern(2, 4)))
     assert fragments.mmas_per_k_tile == 64
     assert sum(fragments.loads) == 64 * 16 * 2 + 64 * 32 * 2 + 64 * 16 * 2 // 8
-    assert fragments.codes_per_mma == 16 * 16
+    assert fragments.codes_per_mma == fragments.kept_per_mma == 16 * 16
+    assert fragments.register_bytes_per_mma == 16 * 16 * 2 + 32 * 8 * 2 + 16 * 8 * 4 + 128  # E takes a register, half of it used
+
+
+@pytest.mark.parametrize(
+    ("encoding", "codes", "metadata"),
+    [("index", 16 * 4 * 2, 64 * 4 * 6 // 8), ("bitmap", 16 * 4, 64 * 4 * 8 // 8), ("combinatorial", 16 * 4, 64 * 4 * 5 // 8)],
+)
+def test_the_encoding_decides_the_codes_and_bytes_of_metadata_and_not_what_is_kept(encoding: str, codes: int, metadata: int) -> None:
+    """2:8 over k 32: 4 groups a row, each 2 x 3, 8 or ceil(log2 28) = 5 bits."""
+    pattern = NMPattern(2, 8)
+    fragments = fragments_of(Key("fp16", (128, 128, 64), (64, 64)), Mma((16, 8, 32), pattern), group_code(pattern, encoding))
+    assert (fragments.codes_per_mma, fragments.kept_per_mma) == (codes, 16 * 8)
+    assert sum(fragments.loads) == 64 * 8 * 2 + 64 * 32 * 2 + metadata
 
 
 @pytest.mark.parametrize("pattern", [None, NMPattern(2, 4), NMPattern(1, 4), NMPattern(2, 8), NMPattern(1, 16)])

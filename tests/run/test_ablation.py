@@ -91,6 +91,7 @@ MACHINE = [
     Row(
         "metadata decode latency", TINY_SPARSE, ["tensor_core.decoder.latency_cycles=0"], 0.01, on=["tensor_core.decoder.latency_cycles=40"]
     ),
+    Row("selector width", MIDDLE_SPARSE, ["tensor_core.decoder.selector_width=4"], 0.20, on=["tensor_core.decoder.selector_width=1"]),
     Row(
         "register-file port",
         MIDDLE_SPARSE,
@@ -196,6 +197,7 @@ def test_launches_and_the_power_cap_cost_a_named_gemm_time(mechanism: str, gemm:
 STALLS: dict[str, tuple[NamedGemm, Sequence[str]]] = {
     "metadata": (MIDDLE_SPARSE, ["tensor_core.decoder.codes_per_cycle=16"]),
     "shared_memory": (SMALL, ()),
+    "selector": (MIDDLE_SPARSE, ["tensor_core.decoder.selector_width=2"]),
     "register_file": (MIDDLE_SPARSE, ["tensor_core.register_read_bytes_per_cycle=64"]),
     "math_latency": (SMALL, ()),
     "noc_queue": (DEEP, ["noc.sm_port_bytes_per_cycle=16"]),
