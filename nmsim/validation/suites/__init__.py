@@ -9,5 +9,6 @@ from __future__ import annotations
 SUITES = {
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
     "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
+    "gemm_other_gpus": ("nmsim.validation.suites.gemm_other_gpus", "whole GEMMs on the H100, RTX 4090 and RTX 4070 Ti SUPER"),
 }
 """Name -> (module, one line of what is compared); in the order in which they run."""
