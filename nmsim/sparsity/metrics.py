@@ -65,7 +65,8 @@ def transposable_mask_diversity_formula(elements: int, pattern: NMPattern) -> in
     """The product formula for masks that keep N of M along rows *and* columns: (M! (M-1)! ... (M-N+1)!) ** (elements / M^2).
 
     Exact for N = 1 and no bound beyond: for 2:4 it says 144 masks of a 4x4 block where there are 90, for 2:16 it says fewer than
-    there are (`transposable_mask_diversity` counts them). It is given as that of Hubara et al., NeurIPS 2021, in a third party's summary of the paper.
+    there are (`transposable_mask_diversity` counts them). It is given as that of Hubara et al., NeurIPS 2021, in a third
+    party's summary of the paper.
     InputError unless `elements` is a positive multiple of M^2.
     """
     per_block = prod(factorial(pattern.m - i) for i in range(pattern.n))
