@@ -160,6 +160,8 @@ class L2Spec(Block):
     """L2 cycles from an SM's request to the data, hit in its own partition."""
     far_latency_cycles: Positive
     """The same for a hit in another partition."""
+    copies_far_blocks: bool = False
+    """Whether a partition keeps a copy of what its SMs read from another one: near from then on, at the price of room."""
     block_bytes: Annotated[int, Field(ge=1024, le=1 << 20)]
     """Granularity of the model's look-ups: a byte range of a stored tensor."""
 

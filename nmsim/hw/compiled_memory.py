@@ -9,6 +9,7 @@ The wiring of `nmsim.hw.dram`, `l2`, `noc` and `sm` over plain arrays; every tim
 from __future__ import annotations
 
 from nmsim.hw.compiled_state import (
+    BLOCKS,
     COUNT_ACCESSES,
     COUNT_ACTIVATES,
     COUNT_FETCHED,
@@ -18,7 +19,6 @@ from nmsim.hw.compiled_state import (
     COUNT_WRITTEN,
     COUNT_WRITTEN_BACK,
     DIRTY_STRANGERS,
-    RESIDENT_BYTES,
     TOTAL_READ,
     TOTAL_WRITTEN,
 )
@@ -30,7 +30,8 @@ from nmsim.rules.server import serve
 
 _PORT_RATE, _WRITE_RATE = TIMING_INDEX["port_rate"], TIMING_INDEX["write_port_rate"]
 _PARTITION_MASK, _L2_RATE = TIMING_INDEX["partition_mask"], TIMING_INDEX["l2_rate"]
-_NEAR, _FAR, _CAPACITY = TIMING_INDEX["l2_near"], TIMING_INDEX["l2_far"], TIMING_INDEX["l2_capacity"]
+_NEAR, _FAR = TIMING_INDEX["l2_near"], TIMING_INDEX["l2_far"]
+_CAPACITY, _COPIES = TIMING_INDEX["l2_capacity"], TIMING_INDEX["l2_copies"]
 _CHANNELS, _PER_CHANNEL, _INTERLEAVE_SHIFT = TIMING_INDEX["channels"], TIMING_INDEX["per_channel"], TIMING_INDEX["interleave_shift"]
 _ROW_SHIFT, _BANK_MASK = TIMING_INDEX["row_shift"], TIMING_INDEX["bank_mask"]
 _BUS_RATE, _CONTROLLER = TIMING_INDEX["bus_rate"], TIMING_INDEX["controller"]
@@ -95,18 +96,18 @@ def _fetch(timing, dram, l2, arrival, t, row_block, column_block):
 
 
 @rule
-def _unlink(l2, block):
-    l2.newer[l2.older[block]] = l2.newer[block]
-    l2.older[l2.newer[block]] = l2.older[block]
+def _unlink(l2, place):
+    l2.newer[l2.older[place]] = l2.newer[place]
+    l2.older[l2.newer[place]] = l2.older[place]
 
 
 @rule
-def _link_newest(l2, block):
-    head = l2.newer.size - 1
-    l2.older[block] = l2.older[head]
-    l2.newer[block] = head
-    l2.newer[l2.older[head]] = block
-    l2.older[head] = block
+def _link_newest(l2, partition, place):
+    head = l2.dirty.size + partition
+    l2.older[place] = l2.older[head]
+    l2.newer[place] = head
+    l2.newer[l2.older[head]] = place
+    l2.older[head] = place
 
 
 @rule
@@ -135,27 +136,44 @@ def _block_size(timing, l2, block):
 
 
 @rule
-def _install(timing, dram, l2, block, t, row_block, column_block, dirty, now):
-    """`L2._install`: place a block, pushing dirty strangers out first, then the least recently used blocks until it fits."""
+def _push_strangers_out(timing, dram, l2, t, row_block, column_block, now):
+    """`L2._push_strangers_out`: write back as many dirty bytes of an earlier kernel as a block brings."""
     address, step, chunks, unit, size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])
-    if l2.scalars[DIRTY_STRANGERS]:
-        for chunk in range(chunks):
-            nbytes = min(unit, size - chunk * unit, l2.scalars[DIRTY_STRANGERS])
-            if nbytes:
-                l2.scalars[DIRTY_STRANGERS] -= nbytes
-                l2.counts[COUNT_WRITTEN_BACK] += nbytes
-                dram_access(timing, dram, now, address + chunk * step, nbytes, 1)
-    head = l2.newer.size - 1
-    _link_newest(l2, block)
-    l2.dirty[block] = dirty
-    l2.scalars[RESIDENT_BYTES] += size
-    while l2.scalars[RESIDENT_BYTES] > timing[_CAPACITY] and l2.newer[head] != block:
+    for chunk in range(chunks):
+        nbytes = min(unit, size - chunk * unit, l2.scalars[DIRTY_STRANGERS])
+        if nbytes:
+            l2.scalars[DIRTY_STRANGERS] -= nbytes
+            l2.counts[COUNT_WRITTEN_BACK] += nbytes
+            dram_access(timing, dram, now, address + chunk * step, nbytes, 1)
+
+
+@rule
+def _install(timing, dram, l2, partition, block, t, row_block, column_block, dirty, now):
+    """`L2._install`: place a block in a partition, pushing out the least recently used blocks until it fits."""
+    size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
+    head, first = l2.dirty.size + partition, partition * l2.scalars[BLOCKS]
+    place = first + block
+    _link_newest(l2, partition, place)
+    l2.dirty[place] = dirty
+    l2.resident_bytes[partition] += size
+    while l2.resident_bytes[partition] > timing[_CAPACITY] and l2.newer[head] != place:
         victim = l2.newer[head]
         _unlink(l2, victim)
         l2.older[victim] = -1
-        l2.scalars[RESIDENT_BYTES] -= _block_size(timing, l2, victim)
+        l2.resident_bytes[partition] -= _block_size(timing, l2, victim - first)
         if l2.dirty[victim]:
-            _write_back(timing, dram, l2, victim, now)
+            _write_back(timing, dram, l2, victim - first, now)
+
+
+@rule
+def _drop_copies(timing, l2, home, block):
+    """What a write does to the copies of its block in other partitions."""
+    for partition in range(timing[_PARTITION_MASK] + 1):
+        place = partition * l2.scalars[BLOCKS] + block
+        if partition != home and l2.older[place] >= 0:
+            _unlink(l2, place)
+            l2.older[place] = -1
+            l2.resident_bytes[partition] -= _block_size(timing, l2, block)
 
 
 @rule
@@ -167,34 +185,42 @@ def sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
     count = (last_row - first_row + 1) * (last_column - first_column + 1)
     share = nbytes // count
     larger = nbytes - share * count
-    landed = now
+    landed, own, blocks = now, sm & timing[_PARTITION_MASK], l2.scalars[BLOCKS]
     l2_queue, l2_latency, dram_queue, dram_row, dram_bus = 0, 0, 0, 0, 0
     done = 0
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
             block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
-            partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            copy = own * blocks + block
+            partition = own if timing[_COPIES] and l2.older[copy] >= 0 else home
+            place = partition * blocks + block
             part_bytes = share + 1 if done < larger else share
             done += 1
             start, end, l2.remainder[partition] = serve(now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE])
             l2.free[partition] = end
-            latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
+            latency = timing[_NEAR] if partition == own else timing[_FAR]
             request = latency // 2
             data = end + latency
             queue, row, bus = 0, 0, 0
-            if l2.older[block] >= 0:
-                _unlink(l2, block)
-                _link_newest(l2, block)
-                filled = l2.filled[block] + latency - request
+            if l2.older[place] >= 0:
+                _unlink(l2, place)
+                _link_newest(l2, partition, place)
+                filled = l2.filled[place] + latency - request
                 if filled > data:
                     queue = filled - data
                     data = filled
             else:
                 l2.counts[COUNT_MISSES] += 1
                 filled, queue, row, bus = _fetch(timing, dram, l2, start + request, t, row_block, column_block)
-                l2.filled[block] = filled
+                l2.filled[place] = filled
                 data = max(data, filled + latency - request)
-                _install(timing, dram, l2, block, t, row_block, column_block, 0, start + request)
+                if l2.scalars[DIRTY_STRANGERS]:
+                    _push_strangers_out(timing, dram, l2, t, row_block, column_block, start + request)
+                _install(timing, dram, l2, home, block, t, row_block, column_block, 0, start + request)
+            if timing[_COPIES] and partition != own:
+                l2.filled[copy] = data - (timing[_NEAR] - timing[_NEAR] // 2)
+                _install(timing, dram, l2, own, block, t, row_block, column_block, 0, start + request)
             if data > landed:
                 landed = data
                 l2_queue, l2_latency = start - now, data - start - queue - row - bus
@@ -224,19 +250,24 @@ def sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
             block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
-            partition = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
+            place = home * l2.scalars[BLOCKS] + block
             part_bytes = share + 1 if done < larger else share
             done += 1
-            start, end, l2.remainder[partition] = serve(now, l2.free[partition], l2.remainder[partition], part_bytes, timing[_L2_RATE])
-            l2.free[partition] = end
+            start, end, l2.remainder[home] = serve(now, l2.free[home], l2.remainder[home], part_bytes, timing[_L2_RATE])
+            l2.free[home] = end
             last_end = max(last_end, end)
-            if l2.older[block] >= 0:
-                l2.dirty[block] = 1
-                _unlink(l2, block)
-                _link_newest(l2, block)
+            if l2.older[place] >= 0:
+                l2.dirty[place] = 1
+                _unlink(l2, place)
+                _link_newest(l2, home, place)
             else:
                 l2.counts[COUNT_MISSES] += 1
-                latency = timing[_NEAR] if partition == sm & timing[_PARTITION_MASK] else timing[_FAR]
-                _install(timing, dram, l2, block, t, row_block, column_block, 1, start + latency // 2)
+                latency = timing[_NEAR] if home == sm & timing[_PARTITION_MASK] else timing[_FAR]
+                if l2.scalars[DIRTY_STRANGERS]:
+                    _push_strangers_out(timing, dram, l2, t, row_block, column_block, start + latency // 2)
+                _install(timing, dram, l2, home, block, t, row_block, column_block, 1, start + latency // 2)
+            if timing[_COPIES]:
+                _drop_copies(timing, l2, home, block)
     l2.counts[COUNT_LOOKUPS] += done
     return last_end

@@ -32,17 +32,24 @@ class DramState(NamedTuple):
 
 
 class L2State(NamedTuple):
-    """The block table as a list in order of use (index `blocks` is its head), and the partitions."""
+    """The block table of each partition as a list in order of use, and the partitions.
+
+    A block's place in partition p is p * blocks + block; the heads of the lists follow all places.
+    """
 
     newer: Int64
     older: Int64
-    """Neighbours in order of use; -1 in `older` marks a block that is not resident."""
+    """Neighbours in order of use; -1 in `older` marks a place whose block is not resident. [places + partitions]."""
     dirty: Int64
+    """[places]."""
     filled: Int64
+    """[places]."""
+    resident_bytes: Int64
+    """[partitions]."""
     free: Int64
     remainder: Int64
     scalars: Int64
-    """Resident bytes, and dirty bytes of an earlier kernel still to be pushed out."""
+    """Blocks, and dirty bytes of an earlier kernel still to be pushed out."""
     tensors: Int64
     """Descriptors by ascending first block."""
     counts: Int64
@@ -86,7 +93,7 @@ RING = 16
 """Places for k-tiles in flight: a power of two, at least the most stages a tile may have."""
 (COUNT_READ, COUNT_WRITTEN, COUNT_ACTIVATES, COUNT_ACCESSES) = range(4)
 (COUNT_LOOKUPS, COUNT_MISSES, COUNT_FETCHED, COUNT_WRITTEN_BACK) = range(4)
-(RESIDENT_BYTES, DIRTY_STRANGERS) = range(2)
+(BLOCKS, DIRTY_STRANGERS) = range(2)
 (TOTAL_READ, TOTAL_WRITTEN, TOTAL_UNEXPLAINED) = range(3)
 
 
@@ -107,17 +114,20 @@ def new_dram(timing: ChipTiming) -> DramState:
 
 def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int) -> L2State:
     """An L2 that holds nothing of this kernel, and `dirty_strangers` bytes to be written back."""
-    older = np.full(blocks + 1, -1, dtype=np.int64)
-    newer = np.full(blocks + 1, -1, dtype=np.int64)
-    older[blocks] = newer[blocks] = blocks
+    partitions = timing.partition_mask + 1
+    places = partitions * blocks
+    older = np.full(places + partitions, -1, dtype=np.int64)
+    newer = np.full(places + partitions, -1, dtype=np.int64)
+    older[places:] = newer[places:] = np.arange(places, places + partitions)
     return L2State(
         newer=newer,
         older=older,
-        dirty=np.zeros(blocks, dtype=np.int64),
-        filled=np.zeros(blocks, dtype=np.int64),
-        free=np.zeros(timing.partition_mask + 1, dtype=np.int64),
-        remainder=np.zeros(timing.partition_mask + 1, dtype=np.int64),
-        scalars=np.array([0, dirty_strangers], dtype=np.int64),
+        dirty=np.zeros(places, dtype=np.int64),
+        filled=np.zeros(places, dtype=np.int64),
+        resident_bytes=np.zeros(partitions, dtype=np.int64),
+        free=np.zeros(partitions, dtype=np.int64),
+        remainder=np.zeros(partitions, dtype=np.int64),
+        scalars=np.array([blocks, dirty_strangers], dtype=np.int64),
         tensors=tensors,
         counts=np.zeros(4, dtype=np.int64),
     )
@@ -130,7 +140,7 @@ def rewound(l2: L2State) -> L2State:
         free=np.zeros_like(l2.free),
         remainder=np.zeros_like(l2.remainder),
         counts=np.zeros_like(l2.counts),
-        scalars=np.array([l2.scalars[RESIDENT_BYTES], 0], dtype=np.int64),
+        scalars=np.array([l2.scalars[BLOCKS], 0], dtype=np.int64),
     )
     return fresh
 

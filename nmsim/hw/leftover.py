@@ -14,4 +14,4 @@ from nmsim.mapping.traffic import planned_write_bytes
 
 def dirty_strangers(timing: ChipTiming, plan: KernelPlan) -> int:
     """Dirty bytes that a cold L2 holds: what the kernel writes, as far as the L2 could keep it."""
-    return min(timing.l2_capacity, planned_write_bytes(plan))
+    return min(timing.l2_capacity * (timing.partition_mask + 1), planned_write_bytes(plan))

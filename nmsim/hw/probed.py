@@ -148,10 +148,10 @@ class ProbedL2(L2):
         self._probe.joined(("L2", f"partition {partition}"), name, start, end, bytes=nbytes)
         self._probe.moved(counter, start, end, nbytes)
 
-    def _reserve(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> tuple[int, int, int, int]:
-        start, end, latency, block = super()._reserve(now, sm, t, row_block, column_block, nbytes)
-        self._service = self.partition_of(t, row_block, column_block), start, end
-        return start, end, latency, block
+    def _reserve(self, now: int, partition: int, nbytes: int) -> tuple[int, int]:
+        start, end = super()._reserve(now, partition, nbytes)
+        self._service = partition, start, end
+        return start, end
 
 
 class ProbedDram(Dram):

@@ -31,6 +31,9 @@ class ChipTiming:
     l2_near: int
     l2_far: int
     l2_capacity: int
+    """Of one partition."""
+    l2_copies: int
+    """1 where a partition keeps copies of what its SMs read from another one."""
     channels: int
     per_channel: int
     """Fixed-point 1 / channels, see `nmsim.rules.dram.reciprocal`."""
@@ -85,7 +88,8 @@ def chip_timing(spec: GpuSpec, clock_mhz: int, *, ideal_memory: bool = False) ->
         l2_rate=ticks_per_byte(l2.bandwidth_gb_per_s / l2.partitions, clock_mhz),
         l2_near=ticks(l2.near_latency_cycles * l2_cycles_to_ns),
         l2_far=ticks(l2.far_latency_cycles * l2_cycles_to_ns),
-        l2_capacity=l2.capacity_bytes,
+        l2_capacity=l2.capacity_bytes // l2.partitions,
+        l2_copies=int(l2.copies_far_blocks),
         channels=dram.channels,
         per_channel=reciprocal(dram.channels),
         interleave_shift=dram.interleave_bytes.bit_length() - 1,

@@ -210,6 +210,7 @@ def timings(draw: Draw, scale: Scale) -> ChipTiming:
         l2_near=near,
         l2_far=near + ticks(),
         l2_capacity=draw(st.sampled_from((256, 2048, 8192, 32_768, 1 << 20))),
+        l2_copies=draw(st.sampled_from((0, 1))),
         channels=channels,
         per_channel=reciprocal(channels),
         interleave_shift=draw(st.integers(scale.shortest_interleave_shift, 8)),

@@ -30,6 +30,7 @@ FREE = ChipTiming(
     l2_near=0,
     l2_far=0,
     l2_capacity=1 << 40,
+    l2_copies=0,
     channels=1,
     per_channel=reciprocal(1),
     interleave_shift=8,

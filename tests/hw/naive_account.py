@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.hw.naive_memory import Access, BlockRead, Load
+from tests.hw.naive_memory import Access, BlockRead, Fill, Load
 
 LATEST_FIRST = ("dram_bus", "dram_row", "dram_queue", "l2_latency", "l2_queue", "noc_queue")
 """A wait that shows is the end of a request's life; what was hidden is its beginning."""
@@ -68,7 +68,8 @@ def _life_of_block(asked: int, read: BlockRead, at: int) -> Counter[str]:
     assert read.job.start is not None
     assert read.job.end is not None
     life = Counter({"l2_queue": read.job.start - asked})
-    if read.missed and read.fill is not None:
+    if read.missed:
+        assert isinstance(read.fill, Fill)
         life += _life_of_fill(read.fill.accesses, read.fill.controller)
     elif read.fill is not None:
         life["dram_queue"] = at - (read.job.end + read.latency)

@@ -88,7 +88,7 @@ class NaiveOutcome:
 class NaiveChip:
     """One launch; `tags` are what an earlier one left in the L2."""
 
-    def __init__(self, machine: Mapping[str, int], kernel: PlainKernel, tags: list[Tag], dirty_strangers: int) -> None:
+    def __init__(self, machine: Mapping[str, int], kernel: PlainKernel, tags: list[list[Tag]], dirty_strangers: int) -> None:
         self._m, self._k = dict(machine), kernel
         self.memory = Memory(self._m, tags, dirty_strangers)
         self._sms = [Sm(index) for index in range(machine["sms"])]
@@ -310,7 +310,7 @@ def run_naive(machine: Mapping[str, int], kernel: PlainKernel, *, warm: bool) ->
 
     A cold launch finds as many dirty bytes of strangers in the L2 as it writes itself, as far as the L2 can hold them.
     """
-    cold = NaiveChip(machine, kernel, [], min(machine["l2_capacity"], bytes_written(kernel)))
+    cold = NaiveChip(machine, kernel, [], min(machine["l2_capacity"] * (machine["partition_mask"] + 1), bytes_written(kernel)))
     if not warm:
         return cold.run()
     cold.run()

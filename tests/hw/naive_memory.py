@@ -233,13 +233,27 @@ class Fill:
 
 
 @dataclass(eq=False)
+class CopyFill:
+    """A copy on its way from another partition, with the data that pass through on their way to an SM."""
+
+    read: BlockRead
+    to_the_sm: int
+    """Ticks from the copying partition to its SMs."""
+
+    @property
+    def at(self) -> int | None:
+        at = self.read.at()
+        return None if at is None else at - self.to_the_sm
+
+
+@dataclass(eq=False)
 class BlockRead:
     """One block's part of a load: through the partition, there and back, and not before the block is filled."""
 
     job: Job
     latency: int
     missed: bool
-    fill: Fill | None
+    fill: Fill | CopyFill | None
 
     def at(self) -> int | None:
         """Tick of the data at the SM, None while it is not known."""
@@ -289,61 +303,81 @@ class Tag:
 class Memory:
     """Tags, partitions and channels of the machine."""
 
-    def __init__(self, machine: dict[str, int], tags: list[Tag], dirty_strangers: int) -> None:
+    def __init__(self, machine: dict[str, int], tags: list[list[Tag]], dirty_strangers: int) -> None:
         self._m = machine
         self._dirty_strangers = dirty_strangers
         """Bytes that an earlier kernel left: the first blocks placed push them out, piece by piece."""
-        self.tags = tags
-        """Least recently used first."""
-        self._fills: dict[int, Fill] = {}
+        self.tags = tags or [[] for _ in range(machine["partition_mask"] + 1)]
+        """By partition, least recently used first."""
+        self._fills: dict[tuple[int, int], Fill | CopyFill] = {}
+        """By partition and block."""
         self._unfilled: list[Fill] = []
         self.partitions = [Server() for _ in range(machine["partition_mask"] + 1)]
         self.channels = [Channel(machine, index) for index in range(machine["channels"])]
         self.lookups = self.misses = self.read_bytes = self.write_bytes = self.accesses = 0
 
-    def read(self, tick: int, sm: int, partition: int, block: int, pieces: list[Piece], nbytes: int) -> BlockRead:
+    def read(self, tick: int, sm: int, home: int, block: int, pieces: list[Piece], nbytes: int) -> BlockRead:
+        """From the SM's own partition where that has a copy, else from the block's home."""
+        own = sm & self._m["partition_mask"]
+        copies = self._m["l2_copies"]
+        partition = own if copies and any(tag.block == block for tag in self.tags[own]) else home
         job = self.partitions[partition].put(tick, nbytes * self._m["l2_rate"])
         latency = self._latency(sm, partition)
         self.lookups += 1
-        tag = self._touch(block)
+        tag = self._touch(partition, block)
         if tag is None:
             self.misses += 1
             accesses = [self._access(job, latency // 2, piece, False) for piece in pieces]
-            self._fills[block] = Fill(accesses, self._m["controller"])
-            self._unfilled.append(self._fills[block])
-            self._place(Tag(block, pieces, False), job, latency // 2)
-        return BlockRead(job, latency, tag is None, self._fills.get(block))
+            fill = Fill(accesses, self._m["controller"])
+            self._fills[home, block] = fill
+            self._unfilled.append(fill)
+            self._push_strangers_out(pieces, job, latency // 2)
+            self._place(home, Tag(block, pieces, False), job, latency // 2)
+        read = BlockRead(job, latency, tag is None, self._fills.get((partition, block)))
+        if copies and partition != own:
+            self._fills[own, block] = CopyFill(read, self._m["l2_near"] - self._m["l2_near"] // 2)
+            self._place(own, Tag(block, pieces, False), job, latency // 2)
+        return read
 
-    def write(self, tick: int, sm: int, partition: int, block: int, pieces: list[Piece], nbytes: int) -> Job:
-        job = self.partitions[partition].put(tick, nbytes * self._m["l2_rate"])
+    def write(self, tick: int, sm: int, home: int, block: int, pieces: list[Piece], nbytes: int) -> Job:
+        """At home; other partitions lose their copies."""
+        job = self.partitions[home].put(tick, nbytes * self._m["l2_rate"])
         self.lookups += 1
-        tag = self._touch(block)
+        tag = self._touch(home, block)
         if tag is None:
             self.misses += 1
-            self._place(Tag(block, pieces, True), job, self._latency(sm, partition) // 2)
+            self._push_strangers_out(pieces, job, self._latency(sm, home) // 2)
+            self._place(home, Tag(block, pieces, True), job, self._latency(sm, home) // 2)
         else:
             tag.dirty = True
+        for partition, tags in enumerate(self.tags):
+            if partition != home:
+                self.tags[partition] = [tag for tag in tags if tag.block != block]
         return job
 
     def _latency(self, sm: int, partition: int) -> int:
         return self._m["l2_near"] if partition == sm & self._m["partition_mask"] else self._m["l2_far"]
 
-    def _touch(self, block: int) -> Tag | None:
-        for position, tag in enumerate(self.tags):
+    def _touch(self, partition: int, block: int) -> Tag | None:
+        tags = self.tags[partition]
+        for position, tag in enumerate(tags):
             if tag.block == block:
-                self.tags.append(self.tags.pop(position))
+                tags.append(tags.pop(position))
                 return tag
         return None
 
-    def _place(self, tag: Tag, cause: Job, delay: int) -> None:
-        for address, nbytes in tag.pieces:
+    def _push_strangers_out(self, pieces: list[Piece], cause: Job, delay: int) -> None:
+        for address, nbytes in pieces:
             pushed_out = min(nbytes, self._dirty_strangers)
             if pushed_out:
                 self._dirty_strangers -= pushed_out
                 self._access(cause, delay, (address, pushed_out), True)
-        self.tags.append(tag)
-        while len(self.tags) > 1 and sum(resident.size for resident in self.tags) > self._m["l2_capacity"]:
-            victim = self.tags.pop(0)
+
+    def _place(self, partition: int, tag: Tag, cause: Job, delay: int) -> None:
+        tags = self.tags[partition]
+        tags.append(tag)
+        while len(tags) > 1 and sum(resident.size for resident in tags) > self._m["l2_capacity"]:
+            victim = tags.pop(0)
             if victim.dirty:
                 for piece in victim.pieces:
                     self._access(cause, delay, piece, True)

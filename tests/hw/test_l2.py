@@ -160,3 +160,41 @@ def test_misses_and_write_backs_are_those_of_a_textbook_lru_cache(accesses: list
         if len(held) > blocks:
             written += held.popitem(last=False)[1]
     assert (l2.misses, l2._dram.write_bytes) == (misses, written * BLOCK)
+
+
+def two_partitions(capacity: int = 1 << 40, copies: int = 1) -> L2:
+    return cache(machine(partition_mask=1, l2_near=NEAR, l2_far=FAR, l2_capacity=capacity, l2_copies=copies))
+
+
+def test_a_block_read_from_the_other_partition_is_near_from_then_on_where_copies_are_kept() -> None:
+    for copies, second in ((1, NEAR), (0, FAR)):
+        l2 = filled(two_partitions(copies=copies), 1)
+        late = 1_000_000
+        assert read(l2, late, 1, sm=0) == late + second
+        assert read(l2, late, 1, sm=2) == late + second
+        assert read(l2, late, 1, sm=1) == late + NEAR
+
+
+def test_a_write_drops_the_copies_of_its_block() -> None:
+    l2 = filled(two_partitions(), 1)
+    late = 1_000_000
+    l2.write(late, 0, VIEW, 1, 0, 1)
+    assert read(l2, 2 * late, 1, sm=0) == 2 * late + FAR
+    assert read(l2, 3 * late, 1, sm=0) == 3 * late + NEAR
+    assert l2.misses == 1
+
+
+def test_a_copy_takes_room_of_the_partition_that_keeps_it_and_leaves_the_home_alone() -> None:
+    """A partition of three blocks, read by one SM: blocks 0 and 2 live there, 1 and 3 elsewhere."""
+    l2 = filled(two_partitions(capacity=3 * BLOCK), 0, 1, 2, 3)
+    assert l2.misses == 4
+    assert filled(l2, 3, 2, 1).misses == 4  # 0 has made room; 1 comes from home again, or is still near
+    assert filled(l2, 0).misses == 5
+    assert filled(l2, 1, 3).misses == 5  # their home has room for both
+
+
+def test_a_reader_near_a_copy_that_is_still_on_its_way_waits_for_it() -> None:
+    l2 = cache(machine(partition_mask=1, l2_near=NEAR, l2_far=FAR, l2_copies=1, controller=CONTROLLER))
+    first = read(l2, 0, 1, sm=0)
+    assert first == FAR + CONTROLLER
+    assert read(l2, 1, 1, sm=2) == first  # on the same path from the copying partition on
