@@ -89,7 +89,7 @@ class CompiledChip:
         """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
         slots = plan.occupancy * timing.sms
-        loop = np.array([plan.mainloop.stages, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64)
+        loop = np.array([plan.mainloop.lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64)
         tables = (
             np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
             plan.operands,
@@ -104,6 +104,7 @@ class CompiledChip:
         totals = np.zeros(3, dtype=np.int64)
         tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
         slices = int(plan.ctas[:, SLICES].max(initial=1))
+        ctas = new_ctas(len(plan.ctas), slots)
         heap: Any = np.full((2, slots + 2), NEVER, dtype=np.int64)
         ticks = _compiled_loop()(
             timing.as_array(),
@@ -113,7 +114,7 @@ class CompiledChip:
             dram,
             l2,
             sms,
-            new_ctas(len(plan.ctas), slots),
+            ctas,
             np.zeros(tiles, dtype=np.int64),
             np.full(tiles * slices, -1, dtype=np.int64),
             totals,
@@ -138,6 +139,7 @@ class CompiledChip:
             block_misses=int(l2.counts[COUNT_MISSES]),
             fetched_bytes=int(l2.counts[COUNT_FETCHED]),
             written_back_bytes=int(l2.counts[COUNT_WRITTEN_BACK]),
+            longest_cta=int((ctas.drained - ctas.began).max(initial=0)),
             drained=int(dram.bus_free.max()),
         )
 

@@ -1,7 +1,8 @@
 """The chip level as simpy processes: the readable reference of the two wirings.
 
 A CTA is a process that reads like a multistage mainloop: fill the stages, then for each k-tile wait for its operands,
-ask for the k-tile that takes the freed stage, reserve the tensor pipe; at the end drain, wait for the previous slice of
+ask for the k-tile that takes the freed stage, reserve the tensor pipe (one that copies synchronously asks for a k-tile only
+once it is through with the one before); at the end drain, wait for the previous slice of
 a split reduction, write the tile, and let the next CTA have the slot.
 
 Modelled: launch order, occupancy, stages, exposed waits, split-K in slice order, epilogue traffic.
@@ -25,7 +26,7 @@ from nmsim.hw.sm import Sm
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE, KernelPlan
 from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
-from nmsim.rules.event import BEGIN, END, EPILOGUE, START, WRITE, event_key
+from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, START, WRITE, event_key
 from nmsim.rules.tile import partial_box, partial_bytes, side
 
 Process = Generator[Event, None, None]
@@ -50,6 +51,7 @@ class Chip:
         self.l2 = self._build_l2(dirty_strangers)
         self.sms = [self._build_sm(index) for index in range(timing.sms)]
         self._next_cta = 0
+        self._longest_cta = 0
         self._released: dict[tuple[int, int], bool] = {}
         self._waiting: dict[tuple[int, int], tuple[Sm, int, Event]] = {}
 
@@ -83,25 +85,31 @@ class Chip:
             self._next_cta += 1
 
     def _cta(self, sm: Sm, cta: int, begin: int) -> Process:
-        env, stages = self._env, self._plan.mainloop.stages
+        env, lookahead = self._env, self._plan.mainloop.lookahead
         row = self._ctas[cta]
         k_tiles = -(-(row[K1] - row[K0]) // self._tile[2])
         yield env.until(begin, event_key(BEGIN, sm.index, cta))
         sm.in_mainloop += 1
-        landed = [self._load(sm, row, k_tile) for k_tile in range(min(stages - 1, k_tiles))]
+        landed = [self._load(sm, row, k_tile) for k_tile in range(min(max(1, lookahead), k_tiles))]
         ready = landed[0][0] + self._mainloop.fill
         for k_tile in range(k_tiles):
             yield env.until(ready, event_key(START, sm.index, cta))
-            ahead = k_tile + stages - 1
-            if ahead < k_tiles:
-                landed.append(self._load(sm, row, ahead))
+            if lookahead and k_tile + lookahead < k_tiles:
+                landed.append(self._load(sm, row, k_tile + lookahead))
             start = max(env.tick, sm.pipe_free)
             if k_tile == 0:
                 sm.charge_first_gap(start, begin, landed[0][1])
             else:
                 sm.charge_gap(start, landed[k_tile][1])
             _, done = sm.reserve_pipe(env.tick)
-            ready = done if k_tile + 1 == k_tiles else max(done, landed[k_tile + 1][0])
+            if k_tile + 1 == k_tiles:
+                ready = done
+                continue
+            if not lookahead:
+                yield env.until(done, event_key(FETCH, sm.index, cta))
+                landed.append(self._load(sm, row, k_tile + 1))
+            ready = max(done, landed[k_tile + 1][0])
+        self._longest_cta = max(self._longest_cta, ready + self._mainloop.drain - begin)
         yield from self._epilogue(sm, cta, row, ready + self._mainloop.drain)
 
     def _epilogue(self, sm: Sm, cta: int, row: list[int], drained: int) -> Process:
@@ -182,6 +190,7 @@ class Chip:
             block_misses=self.l2.misses,
             fetched_bytes=self.l2.fetched_bytes,
             written_back_bytes=self.l2.written_back_bytes,
+            longest_cta=self._longest_cta,
             drained=self.dram.drained,
         )
 

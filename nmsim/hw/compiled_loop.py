@@ -13,7 +13,7 @@ from nmsim.hw.compiled_state import RING, TOTAL_UNEXPLAINED
 from nmsim.hw.timing import TIMING_INDEX
 from nmsim.mapping.plan import BATCH, CTA_FIELDS, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE
 from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
-from nmsim.rules.event import BEGIN, END, EPILOGUE, START, WRITE, event_key, key_cta, key_rank, key_sm
+from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, START, WRITE, event_key, key_cta, key_rank, key_sm
 from nmsim.rules.jit import rule
 from nmsim.rules.server import serve
 from nmsim.rules.sharing import PARTS, charge_exposed
@@ -27,7 +27,7 @@ _EPILOGUE_STALL, _IMBALANCE, _NOC_QUEUE = int(Stall.EPILOGUE), int(Stall.IMBALAN
 K_TILES = CTA_FIELDS
 """Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
 _RING_MASK = RING - 1
-(LOOP_STAGES, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY) = range(7)
+(LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY) = range(7)
 """Fields of the `loop` array: the kernel's own numbers."""
 
 
@@ -94,7 +94,7 @@ def _begin(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, 
     sms.in_mainloop[sm] += 1
     ctas.began[cta] = now
     k_tiles = rows[cta, K_TILES]
-    for k_tile in range(min(loop[LOOP_STAGES] - 1, k_tiles)):
+    for k_tile in range(min(max(1, loop[LOOP_LOOKAHEAD]), k_tiles)):
         _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, k_tile, now)
     return ctas.landed[ctas.slot[cta], 0] + loop[LOOP_FILL]
 
@@ -105,9 +105,9 @@ def _start(timing, loop, tables, periods, dram, l2, sms, ctas, totals, scratch, 
     rows = tables[0]
     k_tile = ctas.k_tile[cta]
     k_tiles = rows[cta, K_TILES]
-    slot, stages = ctas.slot[cta], loop[LOOP_STAGES]
-    ahead = k_tile + stages - 1
-    if ahead < k_tiles:
+    slot, lookahead = ctas.slot[cta], loop[LOOP_LOOKAHEAD]
+    ahead = k_tile + lookahead
+    if lookahead > 0 and ahead < k_tiles:
         _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, ahead, now)
     start = max(now, sms.pipe_free[sm])
     parts = ctas.parts[slot, k_tile & _RING_MASK]
@@ -123,6 +123,8 @@ def _start(timing, loop, tables, periods, dram, l2, sms, ctas, totals, scratch, 
     ctas.k_tile[cta] = k_tile + 1
     if k_tile + 1 == k_tiles:
         return done + loop[LOOP_DRAIN], EPILOGUE
+    if lookahead == 0:
+        return done, FETCH
     return max(done, ctas.landed[slot, (k_tile + 1) & _RING_MASK]), START
 
 
@@ -192,6 +194,11 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, ctas, released, wait
             heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(rank, sm, cta))
         elif rank == BEGIN:
             tick = _begin(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, now)
+            heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(START, sm, cta))
+        elif rank == FETCH:
+            k_tile = ctas.k_tile[cta]
+            _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, k_tile, now)
+            tick = max(now, ctas.landed[ctas.slot[cta], k_tile & _RING_MASK])
             heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(START, sm, cta))
         elif rank == WRITE:
             tick = _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now)

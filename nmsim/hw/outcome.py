@@ -38,6 +38,8 @@ class ChipOutcome:
     """Bytes of the blocks that were read-missed: what DRAM was asked for."""
     written_back_bytes: int
     """Bytes of the dirty blocks that were pushed out."""
+    longest_cta: int
+    """Ticks of the CTA that took longest from its first instruction to the end of its mainloop, the epilogue not included."""
     drained: int
     """Tick at which the DRAM buses were through with the last posted write."""
 

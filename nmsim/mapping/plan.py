@@ -33,6 +33,14 @@ class MainloopKey:
     """Operand bytes written to shared memory per k-tile (A, B and E)."""
     stream_flops: int = 0
     """CUDA-core flops per k-tile of a `stream` kernel."""
+    copy: str = "async"
+    """How operands reach shared memory: `async` (cp.async, past the registers, while the mainloop runs) or `sync` (a load to registers
+    and a store to shared memory, for which the warps wait)."""
+
+    @property
+    def lookahead(self) -> int:
+        """k-tiles asked for ahead of the one that runs; with none, a k-tile is asked for when the one before is through."""
+        return 0 if self.copy == "sync" else self.stages - 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nmsim.rules.jit import rule
 
-END, BEGIN, EPILOGUE, WRITE, START = 0, 1, 2, 3, 4
-"""Ranks: resources are freed before they are taken. Each CTA has at most one pending event."""
+END, BEGIN, EPILOGUE, WRITE, START, FETCH = 0, 1, 2, 3, 4, 5
+"""Ranks: resources are freed before they are taken. Each CTA has at most one pending event. FETCH is of a CTA that asks for a
+k-tile only once it is through with the one before."""
 
 SM_BITS = 14
 CTA_BITS = 40

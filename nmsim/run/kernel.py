@@ -30,6 +30,8 @@ class KernelRun:
     busy_cycles: float
     stall_cycles: Mapping[str, float]
     counters: Counters
+    longest_cta_cycles: float = 0.0
+    """The longest a CTA took from its first instruction to the end of its mainloop: what a clock read inside a kernel shows."""
 
     @property
     def time_us(self) -> float:
@@ -95,4 +97,6 @@ def account(plan: KernelPlan, mainloop: MainloopTiming, outcome: ChipOutcome, cl
         l2_block_misses=outcome.block_misses,
         k_tiles=k_tiles,
     )
-    return KernelRun(plan, clock_mhz, outcome.ticks / TICKS_PER_CYCLE + draining, busy, stalls, counters)
+    return KernelRun(
+        plan, clock_mhz, outcome.ticks / TICKS_PER_CYCLE + draining, busy, stalls, counters, outcome.longest_cta / TICKS_PER_CYCLE
+    )

@@ -122,6 +122,7 @@ class Kernel:
     period: tuple[int, ...]
     fill: int
     drain: int
+    copy: str = "async"
     accumulates: bool = False
     """The epilogues of all groups add to the output, not only those that the problem says."""
 
@@ -159,7 +160,7 @@ def kernel_plan(problem: Problem, kernel: Kernel, interleave_bytes: int) -> Kern
     """The plan that `nmsim.mapping` builds for a problem and a kernel of any tile, however small."""
     pattern = "dense" if problem.pattern is None else str(problem.pattern)
     mma = MmaSpec(dtype=problem.dtype, shape=(8, 8, kernel.tile[2]), pattern=pattern, issue_interval_cycles=4.0, latency_cycles=8)
-    key = MainloopKey("mma", problem.dtype, pattern, kernel.tile, kernel.tile[:2], kernel.stages, mma.shape, 0)
+    key = MainloopKey("mma", problem.dtype, pattern, kernel.tile, kernel.tile[:2], kernel.stages, mma.shape, 0, copy=kernel.copy)
     candidate = Candidate(problem, key, fragments_of(key, mma), mma, kernel.split_k, len(kernel.period), "test", 0.0)
     spec = SimpleNamespace(
         kernels=SimpleNamespace(raster_width=kernel.raster_width),
@@ -232,18 +233,19 @@ def timings(draw: Draw, scale: Scale) -> ChipTiming:
 
 @st.composite
 def kernels(draw: Draw, scale: Scale) -> Kernel:
-    """Small tiles, two to eight stages, one to three resident CTAs with a rate for each number of them."""
+    """Small tiles, one to eight stages, some filled by synchronous copies, one to three resident CTAs with a rate for each number of them."""
     tile = draw(st.sampled_from(((8, 8, 16), (16, 16, 16), (16, 32, 16), (32, 16, 32), (32, 32, 16))))
     per_k_tile = st.integers(0, 400).map(lambda share: rate_of(scale.ticks_per_byte * tile[0] * tile[2] * share / 100))
     return Kernel(
         tile=tile,
-        stages=draw(st.integers(2, 8)),
+        stages=draw(st.integers(1, 8)),
         split_k=1,
         raster_width=draw(st.integers(1, 4)),
         block_bytes=draw(st.sampled_from((1024, 2048, 4096))),
         period=tuple(draw(st.lists(per_k_tile, min_size=1, max_size=3))),
         fill=draw(st.integers(0, scale.latency)),
         drain=draw(st.integers(0, scale.latency)),
+        copy=draw(st.sampled_from(("async", "async", "async", "sync"))),
     )
 
 

@@ -14,7 +14,7 @@ from tests.hw.naive_account import Account
 from tests.hw.naive_boxes import BlockPart, Descriptor, blocks_of, box_of, bytes_of
 from tests.hw.naive_memory import Job, Load, Memory, Server, Store, Tag
 
-END, BEGIN, EPILOGUE, WRITE, START = range(5)
+END, BEGIN, EPILOGUE, WRITE, START, FETCH = range(6)
 """Same-tick order: what frees a resource comes before what takes one."""
 
 
@@ -29,7 +29,7 @@ class PlainKernel:
     gather: list[int]
     accumulate: list[int]
     tile: tuple[int, int, int]
-    stages: int
+    lookahead: int
     occupancy: int
     period: tuple[int, ...]
     fill: int
@@ -82,6 +82,7 @@ class NaiveOutcome:
     dram_accesses: int
     block_lookups: int
     block_misses: int
+    longest_cta: int
     drained: int
 
 
@@ -96,7 +97,7 @@ class NaiveChip:
         self._resident: list[Cta] = []
         self._pending_loads: list[Load] = []
         self._slices_done: dict[int, int] = {}
-        self._read = self._written = 0
+        self._read = self._written = self._longest = 0
 
     def run(self) -> NaiveOutcome:
         for _ in range(self._k.occupancy):
@@ -145,12 +146,14 @@ class NaiveChip:
 
     def _due(self, cta: Cta) -> int | None:
         """When what the CTA waits for has happened: its operands and its turn in the pipe, its partial sums, its store."""
-        if cta.step in (START, EPILOGUE):
+        if cta.step in (START, EPILOGUE, FETCH):
             in_pipe = 0 if cta.k_tile_in_pipe is None else cta.k_tile_in_pipe.end
             if in_pipe is None:
                 return None
             if cta.step == EPILOGUE:
                 return in_pipe + self._k.drain
+            if cta.step == FETCH:
+                return in_pipe
             landed = [load.at for load in cta.loads[cta.k_tile]]
             if any(at is None for at in landed):
                 return None
@@ -163,7 +166,8 @@ class NaiveChip:
         return max(ends) if len(ends) == len(cta.store.jobs) else None
 
     def _take_step(self, cta: Cta, tick: int) -> None:
-        {BEGIN: self._begin, START: self._start, EPILOGUE: self._epilogue, WRITE: self._write, END: self._end}[cta.step](cta, tick)
+        steps = {BEGIN: self._begin, START: self._start, FETCH: self._fetch, EPILOGUE: self._epilogue, WRITE: self._write, END: self._end}
+        steps[cta.step](cta, tick)
 
     def _launch(self, sm: Sm, tick: int) -> None:
         if self._waiting_ctas:
@@ -172,20 +176,26 @@ class NaiveChip:
     def _begin(self, cta: Cta, tick: int) -> None:
         cta.sm.in_mainloop += 1
         cta.began = tick
-        for k_tile in range(min(self._k.stages - 1, self._k_tiles(cta))):
+        for k_tile in range(min(max(1, self._k.lookahead), self._k_tiles(cta))):
             self._ask(cta, k_tile, tick)
+        cta.step, cta.due = START, None
+
+    def _fetch(self, cta: Cta, tick: int) -> None:
+        """Nothing was asked for ahead: the k-tile before is through, and now the next one is."""
+        self._ask(cta, cta.k_tile, tick)
         cta.step, cta.due = START, None
 
     def _start(self, cta: Cta, tick: int) -> None:
         """The stage freed by the k-tile before is asked for again; this k-tile joins the line for the pipe."""
-        ahead = cta.k_tile + self._k.stages - 1
-        if ahead < self._k_tiles(cta):
+        ahead = cta.k_tile + self._k.lookahead
+        if self._k.lookahead and ahead < self._k_tiles(cta):
             self._ask(cta, ahead, tick)
         self._account(cta, tick)
         cta.k_tile_in_pipe = cta.sm.pipe.put(tick, self._k.period[cta.sm.in_mainloop - 1])
         cta.sm.booked.append((cta.sm.in_mainloop, cta.k_tile_in_pipe))
         cta.k_tile += 1
-        cta.step, cta.due = (EPILOGUE if cta.k_tile == self._k_tiles(cta) else START), None
+        following = START if self._k.lookahead else FETCH
+        cta.step, cta.due = (EPILOGUE if cta.k_tile == self._k_tiles(cta) else following), None
 
     def _account(self, cta: Cta, tick: int) -> None:
         """Name the reasons of the ticks for which the pipe has had nothing to do, if any."""
@@ -204,6 +214,7 @@ class NaiveChip:
         if not cta.in_line:
             cta.sm.in_mainloop -= 1
             cta.in_line, cta.drained = True, tick
+            self._longest = max(self._longest, tick - cta.began)
             if self._slices_done.get(row["tile"], 0) < row["slice"]:
                 return
         cta.in_line, cta.waited = False, tick - cta.drained
@@ -301,6 +312,7 @@ class NaiveChip:
             dram_accesses=memory.accesses,
             block_lookups=memory.lookups,
             block_misses=memory.misses,
+            longest_cta=self._longest,
             drained=memory.drained,
         )
 

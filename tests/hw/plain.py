@@ -42,7 +42,7 @@ def plain_kernel(case: Case) -> PlainKernel:
         gather=plan.gather.tolist(),
         accumulate=plan.accumulate.tolist(),
         tile=plan.mainloop.cta_tile,
-        stages=plan.mainloop.stages,
+        lookahead=plan.mainloop.lookahead,
         occupancy=plan.occupancy,
         period=mainloop.period,
         fill=mainloop.fill,

@@ -26,11 +26,20 @@ both_engines = pytest.mark.parametrize("run", [run_events, run_compiled])
 
 
 def launch(
-    run: Run, timing: ChipTiming, m: int, n: int, k: int, *, stages: int = 2, split_k: int = 1, period: tuple[int, ...] = (PERIOD,)
+    run: Run,
+    timing: ChipTiming,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    stages: int = 2,
+    split_k: int = 1,
+    period: tuple[int, ...] = (PERIOD,),
+    copy: str = "async",
 ) -> ChipOutcome:
     """A dense GEMM in tiles of 16 x 16 x 16, its operands in the L2 before it starts."""
     ticks = tuple(rate_of(ticks) for ticks in period)
-    kernel = Kernel((16, 16, 16), stages, split_k, 1, 1024, ticks, FILL, DRAIN)
+    kernel = Kernel((16, 16, 16), stages, split_k, 1, 1024, ticks, FILL, DRAIN, copy)
     plan = kernel_plan(Linear(0, m, k, n).problem(), kernel, 1 << timing.interleave_shift)
     return run(timing, plan, MainloopTicks(ticks, FILL, DRAIN), warm=True)
 
@@ -55,6 +64,25 @@ def test_with_two_stages_a_k_tile_hides_a_load_as_long_as_itself_and_not_a_tick_
     outcome = launch(run, machine(l2_near=latency, l2_far=latency), 16, 16, 64)
     assert outcome.ticks == latency + FILL + PERIOD + 3 * (PERIOD + wait) + DRAIN
     assert stalls(outcome).get("L2_LATENCY", 0) == latency + 3 * wait
+
+
+@both_engines
+@pytest.mark.parametrize(("stages", "copy"), [(1, "async"), (2, "sync"), (4, "sync")])
+@pytest.mark.parametrize("latency", [1, PERIOD, 3 * PERIOD])
+def test_every_load_of_a_synchronous_copy_or_a_single_stage_is_waited_for(run: Run, latency: int, stages: int, copy: str) -> None:
+    outcome = launch(run, machine(cta_launch=LAUNCH, l2_near=latency, l2_far=latency), 16, 16, 64, stages=stages, copy=copy)
+    assert outcome.longest_cta == FILL + 4 * (latency + PERIOD) + DRAIN
+    assert outcome.ticks == LAUNCH + outcome.longest_cta
+    assert stalls(outcome)["L2_LATENCY"] == 4 * latency
+
+
+@both_engines
+def test_another_cta_works_while_one_waits_for_a_synchronous_copy(run: Run) -> None:
+    """Two resident CTAs on one SM, a latency below a k-tile's time: from the second k-tile on the pipe is never idle."""
+    timing = machine(sms=1, l2_near=PERIOD - 1, l2_far=PERIOD - 1)
+    outcome = launch(run, timing, 16, 32, 64, period=(PERIOD, PERIOD), copy="sync")
+    assert outcome.ticks == PERIOD - 1 + FILL + 8 * PERIOD + DRAIN
+    assert outcome.longest_cta == outcome.ticks
 
 
 @both_engines
