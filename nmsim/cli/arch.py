@@ -49,7 +49,7 @@ def check(file: File, overrides: Overrides = None, as_json: AsJson = False) -> N
 
 @app.command()
 def show(file: File, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print every value after `extends` and `--set`, with its source, and the peak rates that follow.
+    """Print every value after `extends` and `--set`, with its source, and the peak rates and the area of N:M that follow.
 
     Example: nmsim arch show arch_configs/ampere.yaml --set sm.count=128
     """
@@ -58,13 +58,32 @@ def show(file: File, overrides: Overrides = None, as_json: AsJson = False) -> No
 
     spec = load_arch(file, overrides or ())
     if as_json:
-        typer.echo(json.dumps({"arch": resolved_arch(spec), "peaks": _peaks(spec), "key": arch_key(spec)}))
+        typer.echo(json.dumps({"arch": resolved_arch(spec), "peaks": _peaks(spec), "area": _area(spec), "key": arch_key(spec)}))
         return
     typer.echo(f"{spec.name}\n{spec.description}".rstrip())
     _show_block(spec, "")
     typer.echo("\npeaks (derived)")
     for name, value in _peaks(spec).items():
         typer.echo(f"  {name} = {value:,.1f}")
+    if area := _area(spec):
+        typer.echo("\narea of N:M in one tensor core (first estimate, see nmsim/arch/area.py)")
+        for name, value in area.items():
+            typer.echo(f"  {name} = {value:,.1f}")
+
+
+def _area(spec: Machine) -> dict[str, float]:
+    """Gates of decoder and selector of one tensor core; empty for a machine without N:M instructions."""
+    if spec.kind == "systolic":
+        return {}
+    from dataclasses import asdict
+
+    from nmsim.arch.area import sparse_area
+
+    area = sparse_area(spec)
+    if area is None:
+        return {}
+    gates = {f"{part}_gates": round(value, 1) for part, value in asdict(area).items()}
+    return gates | {"overhead_percent": round(area.overhead_percent, 2)}
 
 
 def _peaks(spec: Machine) -> dict[str, float]:
