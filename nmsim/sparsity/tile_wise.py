@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmsim.errors import InputError
+from nmsim.sparsity.ranking import keep_best, require_density
 
 DEFAULT_TILE_WIDTH = 128
 """Output columns of a tile: the N of the CUTLASS tile that the authors run (clevercool/TileSparsity)."""
@@ -47,12 +48,12 @@ def plan_network(
     columns = {name: np.ones(weight.shape[1], dtype=np.bool_) for name, weight in weights.items()}
     if mode == "2d":
         scores = {name: _column_scores(weight)[np.newaxis] for name, weight in weights.items()}
-        lengths = [np.full(1, weight.shape[0]) for weight in weights.values()]
-        kept = _keep_best(list(scores.values()), lengths, float(np.sqrt(density)) * total)
+        lengths = [np.full((1, 1), weight.shape[0]) for weight in weights.values()]
+        kept = keep_best(list(scores.values()), lengths, float(np.sqrt(density)) * total)
         columns = {name: chosen[0] for name, chosen in zip(weights, kept, strict=True)}
     scores = {name: _row_scores(weight, columns[name], tile_width) for name, weight in weights.items()}
-    widths = [_tile_widths(columns[name], tile_width) for name in weights]
-    rows = _keep_best(list(scores.values()), widths, density * total)
+    widths = [_tile_widths(columns[name], tile_width)[:, np.newaxis] for name in weights]
+    rows = keep_best(list(scores.values()), widths, density * total)
     return {name: (columns[name], chosen) for name, chosen in zip(weights, rows, strict=True)}
 
 
@@ -67,25 +68,6 @@ def mask_of_plan(columns: NDArray[np.bool_], rows: NDArray[np.bool_], tile_width
 def kept_macs(columns: NDArray[np.bool_], rows: NDArray[np.bool_], tile_width: int = DEFAULT_TILE_WIDTH) -> int:
     """MACs of the gathered tiles for one row of the other operand: the sum over tiles of kept rows x tile columns."""
     return int(np.count_nonzero(rows, axis=1) @ _widths_of_plan(columns, rows, tile_width))
-
-
-def _keep_best(scores: list[NDArray[np.float64]], sizes: list[NDArray[np.int64]], budget: float) -> list[NDArray[np.bool_]]:
-    """Keeps the best units of a network: per weight, scores [owners, units] whose elements each count `sizes` [owners].
-
-    The best unit of each owner is kept whatever it costs; then units go in by falling score, and the cut is where the kept
-    elements are nearest to `budget` (the smaller of two equally near).
-    """
-    best = [np.arange(score.shape[1]) == score.argmax(axis=1)[:, np.newaxis] for score in scores]
-    forced = np.concatenate([flags.ravel() for flags in best])
-    flat = np.concatenate([score.ravel() for score in scores])
-    elements = np.concatenate([np.repeat(size, score.shape[1]) for size, score in zip(sizes, scores, strict=True)])
-    order = np.lexsort((-flat, ~forced))
-    filled = np.concatenate([[0], np.cumsum(elements[order])])
-    count = max(int(np.abs(filled - budget).argmin()), int(np.count_nonzero(forced)))
-    kept = np.zeros(flat.size, dtype=np.bool_)
-    kept[order[:count]] = True
-    ends = np.cumsum([score.size for score in scores])[:-1]
-    return [part.reshape(score.shape) for part, score in zip(np.split(kept, ends), scores, strict=True)]
 
 
 def _column_scores(weight: NDArray[Any]) -> NDArray[np.float64]:
@@ -132,8 +114,7 @@ def _widths_of_plan(columns: NDArray[np.bool_], rows: NDArray[np.bool_], tile_wi
 def _check_request(weights: Mapping[str, NDArray[Any]], density: float, tile_width: int, mode: str) -> None:
     if not weights:
         raise InputError("there is no weight to prune", path="weights")
-    if not 0 < density <= 1:
-        raise InputError("a density is a share in (0, 1]", path="density", value=density)
+    require_density(density)
     if tile_width < 1:
         raise InputError("a tile is at least one column wide", path="tile_width", value=tile_width)
     if mode not in ("1d", "2d"):

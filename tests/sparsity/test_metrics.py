@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
-from math import comb
+from math import comb, log10
 from typing import Any
 
 import numpy as np
@@ -125,6 +125,17 @@ def test_transposable_masks_are_counted_as_the_vectors_count_them(vectors: dict[
     # Counted, 4:8 both ways has less freedom than 2:4 along rows; the formula says more.
     rows = mask_diversity(64, TWO_OF_FOUR)
     assert transposable_mask_diversity(64, NMPattern(4, 8)) < rows < transposable_mask_diversity_formula(64, NMPattern(4, 8))
+
+
+def test_the_other_counts_of_the_vectors_are_binomials_and_the_formula_is_above_them(vectors: dict[str, Any]) -> None:
+    four, eight = vectors["mask_diversity_4x4"], vectors["mask_diversity_8x8"]["counts"]
+    assert comb(16, 8) == four["counts"]["unstructured_50pct(8 of 16)"]
+    assert comb(4, 2) == four["counts"]["row-structured (2 of 4 rows)"]
+    assert (comb(64, 32), comb(64, 16)) == (int(eight["unstructured_50"]), int(eight["unstructured_75"]))
+    for name, count in four["formula_transposable_paper"].items():
+        assert transposable_mask_diversity_formula(16, NMPattern.parse(name.split()[0])) == count
+    for name, digits in eight["log10"].items():
+        assert round(log10(int(eight[name])), 3) == digits
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 4])

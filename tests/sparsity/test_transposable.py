@@ -15,6 +15,7 @@ from nmsim.errors import InputError
 from nmsim.sparsity import regular_flow
 from nmsim.sparsity.blocks import join_blocks, split_blocks
 from nmsim.sparsity.legality import check_groups
+from nmsim.sparsity.mask import nm_mask
 from nmsim.sparsity.metrics import retained_magnitude
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.transposable import keep_greedy_mask, regular_patterns, transposable_mask, two_approximation_mask
@@ -93,6 +94,9 @@ def test_the_five_blocks_of_the_vectors(vectors: dict[str, Any]) -> None:
         np.testing.assert_array_equal(best, np.array(case["optimal_mask"], dtype=bool), err_msg=case["tag"])
         np.testing.assert_array_equal(greedy, np.array(case["greedy_mask"], dtype=bool), err_msg=case["tag"])
         assert (block[best].sum(), block[greedy].sum(), greedy.sum()) == (case["optimum_l1"], case["greedy_l1"], case["greedy_kept"])
+        assert block[nm_mask(block, TWO_OF_FOUR)].sum() == case["rowwise_2of4_l1"]
+        sums = np.einsum("ij,pij->p", block, regular_patterns(TWO_OF_FOUR))
+        assert np.count_nonzero(sums == case["optimum_l1"]) == case["n_optimal_masks"]
 
 
 def test_gaussian_weights_retain_what_the_vectors_say(vectors: dict[str, Any]) -> None:
@@ -109,8 +113,10 @@ def test_gaussian_weights_retain_what_the_vectors_say(vectors: dict[str, Any]) -
     first = weights[:32]
     assert retained_magnitude(first, transposable_mask(first, FOUR_OF_EIGHT)) == pytest.approx(share["t48_optimal_128blocks"], rel=1e-12)
     assert retained_magnitude(first, keep_greedy_mask(first, FOUR_OF_EIGHT)) == pytest.approx(share["t48_keep_greedy_128blocks"], rel=1e-12)
-    for seed, transposable, _ in case["seeds_0_1_2_t48_vs_row24"]:
+    assert retained_magnitude(first, nm_mask(first, TWO_OF_FOUR)) == pytest.approx(case["row_2of4_same_128_blocks"], rel=1e-12)
+    for seed, transposable, row in case["seeds_0_1_2_t48_vs_row24"]:
         weights = np.random.default_rng(seed).standard_normal((256, 256))
+        assert retained_magnitude(weights, nm_mask(weights, TWO_OF_FOUR)) == pytest.approx(row, rel=1e-12)
         assert retained_magnitude(weights, transposable_mask(weights, FOUR_OF_EIGHT)) == pytest.approx(transposable, rel=1e-12)
 
 
