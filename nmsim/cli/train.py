@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: resnet or vit (images), gpt (characters).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="resnet or vit (images), gpt (characters), or hf:BertConfig and its like.")],
     trace: Annotated[Path, typer.Option(metavar="OUT.nmtrace", help="The folder to write the recorded step to.")],
-    data: Annotated[str | None, typer.Option(help="digits or pydoc; the model's own if not given.")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, pydoc or pydoc-masked; the model's own if not given.")] = None,
     recipe: Annotated[str, typer.Option(help="dense, asp, ste, sr-ste, transposable, bdwp, mvue, fst, tile-wise, unstructured.")] = "dense",
     pattern: Annotated[str, typer.Option(metavar="N:M", help="N kept of M consecutive weights along the reduction.")] = "2:4",
     steps: Annotated[int, typer.Option(help="Training steps; the last one is recorded.")] = 200,
@@ -28,7 +28,8 @@ def train(
     width: Annotated[int | None, typer.Option(help="Channels of the first stage, or features of the transformer.")] = None,
     layers: Annotated[int | None, typer.Option(help="Blocks: a stage's (resnet) or all (vit, gpt).")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads (vit, gpt).")] = None,
-    context: Annotated[int | None, typer.Option(help="Characters of a sample (gpt).")] = None,
+    context: Annotated[int | None, typer.Option(help="Characters of a sample (gpt, hf:).")] = None,
+    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A value of an hf: configuration.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate (linear warm-up, then a cosine).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay of matrices and filters.")] = None,
@@ -49,6 +50,8 @@ def train(
       nmsim train resnet --data digits --recipe sr-ste --pattern 2:4 --steps 400 --trace digits.nmtrace
 
       nmsim train gpt --data pydoc --recipe dense --width 256 --context 128 --trace gpt.nmtrace
+
+      nmsim train hf:BertConfig --config num_hidden_layers=2 --recipe fst --steps 20 --trace bert.nmtrace
     """
     from nmsim.training import require_training_packages
 
@@ -74,7 +77,8 @@ def train(
         seed=seed,
         threads=threads,
         sizes={size: value for size, value in sizes.items() if value is not None},
-        recipe_options=_pairs(recipe_option or []),
+        config_values=_pairs(config or [], "--config"),
+        recipe_options=_pairs(recipe_option or [], "--recipe-option"),
         payload_limit_bytes=DEFAULT_PAYLOAD_LIMIT_BYTES if mask_payload_limit is None else mask_payload_limit,
     )
     _run(options, trace, weights, as_json)
@@ -135,12 +139,12 @@ def _progress_bar(steps: int) -> Iterator[Callable[[StepReport], None]]:
         yield advance
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
     """`KEY=VALUE` texts as a mapping; InputError for a text without an equals sign."""
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise InputError("a recipe option is KEY=VALUE", path="--recipe-option", value=text, fix="for example decay=2e-4")
+            raise InputError("is KEY=VALUE", path=option, value=text, fix="for example decay=2e-4, or hidden_size=64")
         pairs[key] = value
     return pairs

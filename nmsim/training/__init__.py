@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["record", "require_training_packages"]
 
 
-def require_training_packages(*modules: str) -> None:
+def require_training_packages(*modules: str, extra: str = "train") -> None:
     """InputError with the pip command where a package that training needs (torch and the given ones) is not installed."""
     missing = [module for module in ("torch", *modules) if find_spec(module) is None]
     if missing:
-        raise InputError(f"training needs {' and '.join(missing)}", fix="install with: pip install 'nmsim[train]'")
+        raise InputError(f"training needs {' and '.join(missing)}", fix=f"install with: pip install 'nmsim[{extra}]'")
 
 
 def __getattr__(name: str) -> Any:

@@ -49,7 +49,7 @@ class Run:
             torch.set_num_threads(options.threads)
         kind = model_kind(options.model)
         self.options, self.kind = options, kind
-        self.config = model_config(options.model, dict(options.sizes))
+        self.config = model_config(options.model, dict(options.sizes), options.config_values)
         self.data = load_dataset(options.data or kind.data, kind.reads, getattr(self.config, "context", 0))
         self.recipe: Recipe = make_recipe(options.recipe, options.pattern, options.recipe_options)
         torch.manual_seed(options.seed)
@@ -106,7 +106,7 @@ class Run:
         value = loss.item()
         if value != value:
             raise InputError("the loss is not a number any more", path=f"step {self.steps_taken}", fix="lower --lr")
-        accuracy, flip_rate = _right(logits, targets) / targets.numel(), _flip_rate(self.layers.values())
+        accuracy, flip_rate = _right(logits, targets) / max(1, _asked(targets)), _flip_rate(self.layers.values())
         self.observer.after_step(self.steps_taken, value, accuracy, flip_rate)
         return StepReport(self.steps_taken, value, accuracy, flip_rate)
 
@@ -122,7 +122,7 @@ class Run:
         for inputs, targets in self.data.held_out_batches(self.batch):
             with torch.autocast("cpu", COMPUTE_DTYPE):
                 right += _right(self.model(inputs), targets)
-            total += targets.numel()
+            total += _asked(targets)
         self.model.train()
         return right / total
 
@@ -166,13 +166,15 @@ def train(
         progress(report)
         recorded[stage.name] = report, builder, builder.trace(stage.trace_name(name))
     schedule = tuple({"steps": stage.steps, "trace": stage.trace_name(name)} for stage in run.stages)
-    accuracy = run.held_out_accuracy()
+    # One step trains nothing: its trace is of the initialised network, and says so.
+    is_trained = options.steps > 1
+    accuracy = run.held_out_accuracy() if is_trained else None
     for stage in run.stages:
         report, builder, trace = recorded[stage.name]
         is_main = stage.name == MAIN
         provenance = replace(
             trace.provenance,
-            kind="trained",
+            kind="trained" if is_trained else "initialised",
             model=options.model,
             dataset=run.data.description,
             recipe=options.recipe,
@@ -195,6 +197,11 @@ def train(
 def _right(logits: Tensor, targets: Tensor) -> int:
     """Targets whose logit is the largest."""
     return int(torch.count_nonzero(logits.argmax(-1) == targets))
+
+
+def _asked(targets: Tensor) -> int:
+    """Targets that count: all but those that the loss leaves out."""
+    return int(torch.count_nonzero(targets >= 0))
 
 
 def _flip_rate(layers: Iterable[SparseLayer]) -> float:

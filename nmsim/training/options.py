@@ -16,7 +16,10 @@ DEFAULT_PAYLOAD_LIMIT_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """A run: None where the model's own default holds. `sizes` are the model's (width, layers, heads, context)."""
+    """A run: None where the model's own default holds. `sizes` are the model's (width, layers, heads, context).
+
+    `config_values` are those of a configuration class of transformers.
+    """
 
     model: str
     recipe: str
@@ -31,6 +34,7 @@ class TrainOptions:
     seed: int = 0
     threads: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    config_values: Mapping[str, str] = field(default_factory=dict)
     recipe_options: Mapping[str, str] = field(default_factory=dict)
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
 
@@ -54,6 +58,7 @@ class TrainOptions:
     def _given(self) -> list[tuple[str, Any]]:
         given: list[tuple[str, Any]] = [("--data", self.data), ("--recipe", self.recipe), ("--pattern", self.pattern)]
         given += [(f"--{size}", value) for size, value in self.sizes.items()]
+        given += [("--config", f"{key}={text}") for key, text in self.config_values.items()]
         given += [("--steps", self.steps), ("--batch", self.batch), ("--optimizer", self.optimizer), ("--lr", self.learning_rate)]
         given += [("--weight-decay", self.weight_decay), ("--warmup", None if self.warmup_share == 0.1 else self.warmup_share)]
         given += [("--recipe-option", f"{key}={text}") for key, text in self.recipe_options.items()]

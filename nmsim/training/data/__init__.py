@@ -7,11 +7,13 @@ from collections.abc import Callable
 from nmsim.errors import InputError
 from nmsim.training.data.dataset import Dataset, Kind
 from nmsim.training.data.digits import load_digits_images
+from nmsim.training.data.masked import MaskedText
 from nmsim.training.data.text import load_pydoc_text
 
 DATASETS: dict[str, tuple[Kind, Callable[[int], Dataset]]] = {
     "digits": ("images", load_digits_images),
     "pydoc": ("text", load_pydoc_text),
+    "pydoc-masked": ("text", lambda context: MaskedText.of(load_pydoc_text(context))),
 }
 
 

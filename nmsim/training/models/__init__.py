@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -35,20 +37,48 @@ MODELS: dict[str, ModelKind] = {
 }
 
 
+HF_PREFIX = "hf:"
+"""What a configuration class of the transformers library is marked with, as in hf:BertConfig."""
+
+
 def model_kind(name: str) -> ModelKind:
-    """The row of `name`; InputError for an unknown model."""
+    """The row of `name`, or of a configuration class such as `hf:BertConfig`; InputError for an unknown model."""
+    if name.startswith(HF_PREFIX):
+        return _hf_kind(name)
     if name not in MODELS:
-        raise InputError("no such model", path="MODEL", value=name, fix=f"choose one of {', '.join(MODELS)}")
+        fix = f"choose one of {', '.join(MODELS)}, or a configuration class such as {HF_PREFIX}BertConfig"
+        raise InputError("no such model", path="MODEL", value=name, fix=fix)
     return MODELS[name]
 
 
-def model_config(name: str, sizes: dict[str, int]) -> Any:
-    """The config of model `name` with the given sizes (width, layers, ...); InputError for a size that it does not have."""
+def model_config(name: str, sizes: dict[str, int], values: Mapping[str, str] | None = None) -> Any:
+    """The config of model `name` with the given sizes (width, layers, ...); InputError for a size that it does not have.
+
+    `values` are those of a configuration class of transformers, as texts; no other model has any.
+    """
     kind = model_kind(name)
-    known = [field.name for field in fields(kind.config)]
+    if name.startswith(HF_PREFIX):
+        from nmsim.training.models.hf import HfConfig, parse_values
+
+        known = ["context"]
+        of_its_own: dict[str, Any] = {"class_name": name.removeprefix(HF_PREFIX), "values": parse_values(values or {})}
+        make = partial(HfConfig, **of_its_own)
+    else:
+        if values:
+            raise InputError(f"only {HF_PREFIX} models have configuration values", path="--config", value=next(iter(values)))
+        known, make = [field.name for field in fields(kind.config)], kind.config
     for size, value in sizes.items():
         if size not in known:
             raise InputError(f"model {name} has no such size", path=f"--{size}", value=value, fix=f"its sizes: {', '.join(known)}")
         if value < 1:
             raise InputError("a size is at least 1", path=f"--{size}", value=value)
-    return kind.config(**sizes)
+    return make(**sizes)
+
+
+def _hf_kind(name: str) -> ModelKind:
+    from nmsim.training.models.hf import HfConfig, HfModel, is_masked, reads_of
+
+    config = HfConfig(name.removeprefix(HF_PREFIX))
+    reads = reads_of(config)
+    data = "digits" if reads == "images" else "pydoc-masked" if is_masked(config) else "pydoc"
+    return ModelKind(HfModel, HfConfig, reads, data, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, batch=8)
