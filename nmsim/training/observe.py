@@ -9,16 +9,16 @@ from math import log10, prod
 import torch
 from torch import Tensor
 
-from nmsim.sparsity.metrics import mask_diversity, transposable_mask_diversity_formula
+from nmsim.sparsity.metrics import mask_diversity, transposable_mask_diversity, transposable_mask_diversity_formula
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.training.gradient_sampling import gradient_statistics
 from nmsim.training.layers import SparseLayer
 from nmsim.training.recipes.transposable import Transposable
-from nmsim.training.transposition import LARGEST_COUNTED_M, admissible_block_count
 from nmsim.workload.history import History
 
 OBSERVED_STEPS = 40
 """About how many steps of a run are observed."""
+LARGEST_COUNTED_M = 8
 _OF_MASKS = ("sad", "flip_rate", "retained_magnitude")
 
 
@@ -93,8 +93,9 @@ def _diversity(layer: SparseLayer) -> dict[str, float]:
         return {"formula": _short(counted), "exact": _short(counted)}
     blocks = prod(shape) // (shape[0] * shape[-1]) * (shape[0] // m) * (shape[-1] // m)
     found = {"formula": _short(blocks * log10(transposable_mask_diversity_formula(m * m, pattern)))}
+    # Beyond, counting does not end in seconds.
     if m <= LARGEST_COUNTED_M:
-        found["exact"] = _short(blocks * log10(admissible_block_count(pattern)))
+        found["exact"] = _short(blocks * log10(transposable_mask_diversity(m * m, pattern)))
     return found
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmsim.sparsity.legality import check_groups
+from nmsim.sparsity.mvue import least_variance_probabilities, two_draw_probabilities
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.training.gradient_sampling import (
     approximate_probabilities,
@@ -101,3 +102,13 @@ def test_any_pattern_is_sampled_legally_in_bf16_over_many_groups(pattern):
     # Unbiased over the whole: the mean of 64 k groups against its standard error, at most the scale of the variance.
     error = (estimate.double() - gradient.double()).sum() / gradient.double().square().sum().sqrt()
     assert abs(float(error)) < 4 * (parsed.m / parsed.n)
+
+
+@pytest.mark.parametrize("pattern", ["1:2", "2:4", "1:4", "4:8", "3:16"])
+def test_probabilities_are_those_of_the_numpy_reference(pattern):
+    parsed = NMPattern.parse(pattern)
+    groups = torch.randn(50, parsed.m, 3, dtype=torch.float64) ** 5
+    expected = least_variance_probabilities(groups.numpy(), parsed, axis=1)
+    assert exact_probabilities(groups, parsed).numpy() == pytest.approx(expected)
+    if parsed == NMPattern(2, 4):
+        assert approximate_probabilities(groups).numpy() == pytest.approx(two_draw_probabilities(groups.numpy(), axis=1))

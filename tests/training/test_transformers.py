@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_a_tied_decoder_names_the_weight_of_its_embedding_and_gradients_accumula
     assert sum(name.endswith("backward_weight") for name in decoder) == 2
 
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "hf:BertConfig": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2},
     "hf:GPT2Config": {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 128},
     "hf:ViTConfig": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32},

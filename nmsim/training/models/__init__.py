@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -57,6 +57,7 @@ def model_config(name: str, sizes: dict[str, int], values: Mapping[str, str] | N
     `values` are those of a configuration class of transformers, as texts; no other model has any.
     """
     kind = model_kind(name)
+    make: Callable[..., Any] = kind.config
     if name.startswith(HF_PREFIX):
         from nmsim.training.models.hf import HfConfig, parse_values
 
@@ -66,7 +67,7 @@ def model_config(name: str, sizes: dict[str, int], values: Mapping[str, str] | N
     else:
         if values:
             raise InputError(f"only {HF_PREFIX} models have configuration values", path="--config", value=next(iter(values)))
-        known, make = [field.name for field in fields(kind.config)], kind.config
+        known = [field.name for field in fields(kind.config)]
     for size, value in sizes.items():
         if size not in known:
             raise InputError(f"model {name} has no such size", path=f"--{size}", value=value, fix=f"its sizes: {', '.join(known)}")

@@ -35,6 +35,7 @@ class Fst(Transposable):
     dense_tail: float = 1 / 6
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_estimator(self.estimator, self.pattern)
 
     @property

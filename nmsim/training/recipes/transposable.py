@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nmsim.training.recipes.passes import compress_pass, mask_refresh_pass, prune_pass, transpose_pass
 from nmsim.training.recipes.recipe import Recipe
-from nmsim.training.transposition import search_operations, transposable_mask
+from nmsim.training.transposition import require_search, search_operations, transposable_mask
 from nmsim.workload.trace import SparsifyPass
 
 if TYPE_CHECKING:
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transposable(Recipe):
-    """`refresh_steps` between two mask searches."""
+    """`refresh_steps` between two mask searches; `search`: exact, two-approximation or greedy."""
 
     refresh_steps: int = 40
+    search: str = "exact"
+
+    def __post_init__(self) -> None:
+        require_search(self.search)
 
     def begin_step(self, model: nn.Module, layers: Sequence[SparseLayer], step: int, steps: int) -> None:
         """Searches the masks at the first step and every `refresh_steps` after."""
         if (step - 1) % self.refresh_steps == 0:
             for layer in layers:
-                layer.keep_mask(transposable_mask(layer.to_gemm_layout(layer.weight), self.pattern))
+                layer.keep_mask(transposable_mask(layer.to_gemm_layout(layer.weight), self.pattern, self.search))
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor:
         """The masked weight; `backward_data` uses it too."""
@@ -43,7 +47,7 @@ class Transposable(Recipe):
             return ()
         path, shape = layer.path, layer.to_gemm_layout(layer.weight).shape
         return (
-            mask_refresh_pass(path, shape, search_operations(shape, self.pattern), self.refresh_steps),
+            mask_refresh_pass(path, shape, search_operations(shape, self.pattern, self.search), self.refresh_steps),
             prune_pass(path, shape),
             compress_pass(path, shape, self.pattern),
             transpose_pass(path, shape, self.pattern),
