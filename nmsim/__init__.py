@@ -13,7 +13,7 @@ from nmsim.errors import InputError, NmsimError
 from nmsim.version import MODEL_VERSION, __version__
 
 if TYPE_CHECKING:
-    from nmsim.api import load_trace, microbench, simulate, simulate_gemm, write_trace
+    from nmsim.api import load_trace, microbench, simulate, simulate_gemm, simulate_run, write_trace
     from nmsim.arch.load import load_arch
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "microbench",
     "simulate",
     "simulate_gemm",
+    "simulate_run",
     "write_trace",
 ]
 
@@ -35,6 +36,7 @@ _HOME = {
     "microbench": "nmsim.api",
     "simulate": "nmsim.api",
     "simulate_gemm": "nmsim.api",
+    "simulate_run": "nmsim.api",
     "write_trace": "nmsim.api",
 }
 """The module of each verb that is imported on first use."""

@@ -12,6 +12,7 @@ from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
 from nmsim.result.timeline import KernelTimeline
+from nmsim.result.whole_run import RunTotal, run_totals
 from nmsim.run.choice import RunOptions
 from nmsim.run.kernel import ENGINES
 from nmsim.run.microbench import MmaTiming, microbench_mma
@@ -26,8 +27,8 @@ from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.repattern import with_dtype, with_pattern
 from nmsim.workload.rescale import rescale_batch
+from nmsim.workload.store import SUFFIX, write_trace
 from nmsim.workload.store import read_trace as load_trace
-from nmsim.workload.store import write_trace
 from nmsim.workload.trace import Trace
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "microbench",
     "simulate",
     "simulate_gemm",
+    "simulate_run",
     "trace_timelines",
     "write_trace",
 ]
@@ -66,6 +68,39 @@ def simulate(
     spec = as_gpu(_spec(arch, overrides), "simulate")
     step = _step(trace, pattern, dtype, batch)
     return simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+
+
+def simulate_run(
+    arch: Machine | str | Path,
+    trace: str | Path,
+    *,
+    result: SimulationResult | None = None,
+    baseline: Sequence[str] = SCHEMES,
+    batch: int | None = None,
+    dtype: str | None = None,
+    l2: str = "cold",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, RunTotal]:
+    """Time and energy of the whole run that the schedule of a trace in a folder describes, by scheme.
+
+    The steps of other stages are read from the traces beside it. Nothing where the trace has no schedule or one of them is away.
+    `result` is what `simulate` gave for `trace` with the same arguments, if it was called. InputError as `simulate`.
+    """
+    spec = as_gpu(_spec(arch, overrides), "simulate")
+    path = Path(trace)
+    recorded = load_trace(path)
+    named = dict.fromkeys(entry["trace"] for entry in recorded.schedule)
+    stages = {name: path if name == recorded.name else path.with_name(f"{name}{SUFFIX}") for name in named}
+    if not stages or not all(folder.is_dir() for folder in stages.values()):
+        return {}
+    results = {} if result is None else {recorded.name: result}
+    for name, folder in stages.items():
+        if name not in results:
+            step = _step(folder, None, dtype, batch)
+            results[name] = simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+    return run_totals(recorded.schedule, results)
 
 
 def trace_timelines(

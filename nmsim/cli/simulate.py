@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from nmsim.errors import InputError
 
 if TYPE_CHECKING:
     from nmsim.result.rows import SimulationResult
+    from nmsim.result.whole_run import RunTotal
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -49,7 +51,7 @@ def simulate(
 
       nmsim simulate arch_configs/ampere.yaml workloads/digits_resnet_dense.nmtrace --timeline step.json.gz --sm 0-3 --cycles 0:20000
     """
-    from nmsim.api import simulate, trace_timelines
+    from nmsim.api import simulate, simulate_run, trace_timelines
     from nmsim.cli.progress import announce_engine, simulation_progress
     from nmsim.report.timeline import check_timeline_file
     from nmsim.run.schemes import SCHEMES
@@ -62,6 +64,7 @@ def simulate(
     announce_engine(engine)
     schemes = SCHEMES if not baseline else tuple(name.replace("-", "_") for name in baseline)
     results: list[SimulationResult] = []
+    runs: list[dict[str, RunTotal]] = []
     asked: dict[str, Any] = {
         "pattern": pattern,
         "dtype": dtype,
@@ -70,11 +73,15 @@ def simulate(
         "engine": engine,
         "overrides": overrides or (),
     }
+    of_a_run = {option: value for option, value in asked.items() if option != "pattern"}
     for trace in traces:
         with simulation_progress() as progress:
             results.append(simulate(arch, trace, baseline=schemes, progress=progress, **asked))
+            # Another pattern is no step of the run that the schedule counts.
+            run = {} if pattern else simulate_run(arch, trace, result=results[-1], baseline=schemes, progress=progress, **of_a_run)
+        runs.append(run)
         if not as_json:
-            _print(results[-1], rows)
+            _print(results[-1], runs[-1], rows)
     if timeline is not None:
         save_timelines(trace_timelines(arch, traces[0], results[0], gemm_ids=timeline_gemm or (), window=window, **asked), timeline)
     if out is not None:
@@ -84,17 +91,24 @@ def simulate(
     if as_json:
         from nmsim.result.json import result_to_json
 
-        data = [result_to_json(result) for result in results]
+        data = [result_to_json(result) | _run_to_json(run) for result, run in zip(results, runs, strict=True)]
         typer.echo(json.dumps(data[0] if len(data) == 1 else data, indent=1))
     elif out is not None:
         typer.echo(f"results are in {out}; draw them with: nmsim report {out} --out reports/NAME")
 
 
-def _print(result: SimulationResult, rows: int) -> None:
-    from nmsim.cli.tables import console, gemm_table, phase_table
+def _run_to_json(run: dict[str, RunTotal]) -> dict[str, Any]:
+    """The whole run under `run`, by scheme; nothing where the trace has no schedule."""
+    return {"run": {scheme: asdict(total) for scheme, total in run.items()}} if run else {}
+
+
+def _print(result: SimulationResult, run: dict[str, RunTotal], rows: int) -> None:
+    from nmsim.cli.tables import console, gemm_table, phase_table, run_table
 
     screen = console()
     screen.print(phase_table(result))
+    if run:
+        screen.print(run_table(result, run))
     screen.print(gemm_table(result, rows))
     for note in result.notes:
         screen.print(f"- {note}", markup=False, highlight=False)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nmsim.result.rows import KernelRow, PhaseTotal, SimulationResult
+    from nmsim.result.whole_run import RunTotal
 
 PIPED_WIDTH = 120
 """Columns to lay tables out for where there is no terminal to ask."""
@@ -48,6 +49,23 @@ def phase_table(result: SimulationResult) -> Table:
         times = tuple(result.total[other].time_us if other in result.total else 0.0 for other in ("dense", "tile_wise"))
         cells = _cost(total.cycles, total.time_us, total.energy_j, times)
         table.add_row("total" if scheme == schemes[0] else "", scheme, *cells, style="bold")
+    return table
+
+
+def run_table(result: SimulationResult, run: Mapping[str, RunTotal]) -> Table:
+    """The whole run that the trace is a step of: a row a scheme, with the accuracy that the traced one reached."""
+    from rich.table import Table
+
+    accuracy = result.provenance.get("accuracy")
+    reached = f", which reached {100 * accuracy:.1f} % held-out accuracy" if accuracy is not None else ""
+    steps = next(iter(run.values())).steps
+    table = Table(title=f"The whole run of {steps} steps{reached}", title_justify="left")
+    table.add_column("scheme")
+    for column in ("time ms", "energy J", "vs dense"):
+        table.add_column(column, justify="right")
+    for scheme, total in run.items():
+        dense = run["dense"].time_s if "dense" in run else 0.0
+        table.add_row(scheme, _number(1e3 * total.time_s), _number(total.energy_j), _ratio(dense, total.time_s))
     return table
 
 
