@@ -66,8 +66,8 @@ def simulate(
     InputError for anything wrong with the inputs, among them a machine that is no GPU.
     """
     spec = as_gpu(_spec(arch, overrides), "simulate")
-    step = _step(trace, pattern, dtype, batch)
-    return simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+    step = changed_step(trace, pattern, dtype, batch)
+    return simulate_trace(spec, step, schemes=baseline, options=run_options(l2, engine), progress=progress)
 
 
 def simulate_run(
@@ -122,8 +122,8 @@ def trace_timelines(
     All else as it was given to `simulate`; write them with `nmsim.report.timeline.write_timeline`.
     """
     spec = as_gpu(_spec(arch, overrides), "timeline")
-    step = _step(trace, pattern, dtype, batch)
-    return record_trace(spec, step, result, gemm_ids, _options(l2, engine), window or TimelineWindow())
+    step = changed_step(trace, pattern, dtype, batch)
+    return record_trace(spec, step, result, gemm_ids, run_options(l2, engine), window or TimelineWindow())
 
 
 def simulate_gemm(
@@ -147,7 +147,7 @@ def simulate_gemm(
     """
     spec = _spec(arch, overrides)
     gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
-    options = _options(l2, engine)
+    options = run_options(l2, engine)
     if not isinstance(spec, GpuSpec):
         if options.warm:
             raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
@@ -174,7 +174,7 @@ def gemm_timeline(
     """What the SMs, L2 and DRAM did during the GEMM that `simulate_gemm` times; write it with `nmsim.report.timeline`."""
     spec = as_gpu(_spec(arch, overrides), "timeline")
     gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
-    options = _options(l2, engine)
+    options = run_options(l2, engine)
     run = single_kernel(spec, gemm, parsed, sparse_operand, options)
     facts = {"shape": f"{m} x {n} x {k}" + (f" x {l}" if l > 1 else ""), "dtype": dtype, "asked_pattern": pattern or "dense"}
     return kernel_timeline(spec, run, options, window or TimelineWindow(), "gemm", facts)
@@ -219,7 +219,7 @@ def default_engine() -> str:
     return "compiled" if NUMBA else "simpy"
 
 
-def _step(trace: Trace | str | Path, pattern: str | None, dtype: str | None, batch: int | None) -> Trace:
+def changed_step(trace: Trace | str | Path, pattern: str | None, dtype: str | None, batch: int | None) -> Trace:
     """The trace with what replaces the recorded batch, pattern and element type."""
     step = trace if isinstance(trace, Trace) else load_trace(trace)
     if batch is not None:
@@ -231,7 +231,8 @@ def _step(trace: Trace | str | Path, pattern: str | None, dtype: str | None, bat
     return step
 
 
-def _options(l2: str, engine: str | None) -> RunOptions:
+def run_options(l2: str, engine: str | None) -> RunOptions:
+    """Options of a run; InputError for an L2 state or an engine that does not exist."""
     if l2 not in L2_STATES:
         raise InputError("no such L2 state", path="--l2", value=l2, fix=f"use one of {', '.join(L2_STATES)}")
     chosen = engine or default_engine()

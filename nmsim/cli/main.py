@@ -22,6 +22,7 @@ COMMANDS = {
     "mma": ("nmsim.cli.mma", "Measure one matrix instruction on the simulated SM."),
     "train": ("nmsim.cli.train", "Train a network with an N:M recipe and record a step as a trace."),
     "validate": ("nmsim.cli.validate", "Compare the simulator with published measurements."),
+    "sweep": ("nmsim.cli.sweep", "Simulate many points: machines, networks, recipes, patterns, batches."),
     "report": ("nmsim.cli.report", "Draw the figures of stored results and write one HTML page."),
     "arch": ("nmsim.cli.arch", "Check an architecture file, or show what it resolves to."),
     "trace": ("nmsim.cli.trace", "Check a recorded trace, or show what it holds."),

@@ -64,7 +64,7 @@ POINT_COLUMNS: Mapping[str, str] = {
     "run_key": "str",  # of the run, as in the other tables; empty for a failed point
     **{field.name: str(field.type) for field in fields(Coordinates)},
     "status": "str",  # ok | failed
-    "error_kind": "str",  # empty | input (repeats itself) | internal | worker (both tried again by the next sweep)
+    "error_kind": "str",  # empty | input (of the user) | internal (of nmsim) | worker (it died)
     "error": "str",
     "accuracy": "str",  # trained (the manifest's is this pattern's) | untrained (nobody trained this)
     "legality": "str",  # checked | assumed | none (nothing ran sparse)

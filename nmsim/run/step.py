@@ -40,11 +40,15 @@ class Work:
     ran_sparse: bool
     reason: str
     native: str
+    kernel: str
     run: KernelRun
 
 
 class Simulator:
-    """Runs the distinct kernels of traces on one machine, each once per clock."""
+    """Runs the distinct kernels of traces on one machine, each once per clock.
+
+    One simulator may serve several traces, and gives each the rows that a new one would: a kernel is known by its content.
+    """
 
     def __init__(self, spec: GpuSpec, options: RunOptions) -> None:
         self.spec, self.options = spec, options
@@ -84,10 +88,11 @@ class Simulator:
             compressed = product.native != "dense" and operand.structure == "nm"  # its compress pass wrote it as needed
             if not operand.k_contiguous and not compressed:
                 nbytes = math.prod(operand.shape) * element_bits(gemm.dtype) // 8
-                run = self._stream(f"transpose_{side}", nbytes, nbytes, 0)
+                name = f"transpose_{side}"
+                run = self._stream(name, nbytes, nbytes, 0)
                 reason = f"{gemm.dtype} can't be transposed on load: a copy of {side} of {gemm.id} with its reduction contiguous"
-                identifier = f"{gemm.id}:transpose_{side}"
-                works.append(Work(identifier, gemm.module, "pass", "other", (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", run))
+                identifier = f"{gemm.id}:{name}"
+                works.append(Work(identifier, gemm.module, "pass", "other", (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", name, run))
         return works
 
     def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
@@ -109,6 +114,7 @@ class Simulator:
             ran_sparse=lowered.ran_sparse,
             reason=lowered.reason,
             native=lowered.native,
+            kernel=run.plan.name,
             run=run,
         )
 
@@ -123,7 +129,7 @@ class Simulator:
         for index, one in enumerate(trace.operators):
             progress(index, len(trace.operators), one.name)
             run = self._stream(one.name, one.bytes_read, one.bytes_written, one.flops)
-            works.append(self._stream_work(one, "operator", "other", one.count, 1, f"{one.phase} {one.name}: no GEMM", run))
+            works.append(self._stream_work(one, one.name, "operator", "other", one.count, 1, f"{one.phase} {one.name}: no GEMM", run))
         return works
 
     def _pass_works(self, trace: Trace, progress: Progress) -> list[Work]:
@@ -132,7 +138,7 @@ class Simulator:
             progress(index, len(trace.passes), one.kind)
             run = self._stream(one.kind, one.bytes_read, one.bytes_written, one.operations)
             reason = f"{one.kind} pass of the recipe, every {one.every_steps} step(s)"
-            works.append(self._stream_work(one, "pass", "sparsify", 1, one.every_steps, reason, run))
+            works.append(self._stream_work(one, one.kind, "pass", "sparsify", 1, one.every_steps, reason, run))
         return works
 
     def _stream(self, name: str, bytes_read: int, bytes_written: int, flops: int) -> KernelRun:
@@ -140,16 +146,16 @@ class Simulator:
         if key not in self._boost:
             spec = self.spec
             require_memory(spec.dram, name, bytes_read + bytes_written)
-            plan = plan_stream(name, bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes)
+            plan = plan_stream("stream", bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes)
             self._boost[key] = run_at(spec, plan, spec.clock.boost_mhz, self.options)
         return self._boost[key]
 
     @staticmethod
     def _stream_work(
-        one: Operator | SparsifyPass, kind: str, phase: str, launches: int, steps_between: int, reason: str, run: KernelRun
+        one: Operator | SparsifyPass, kernel: str, kind: str, phase: str, launches: int, steps_between: int, reason: str, run: KernelRun
     ) -> Work:
         module = one.module if isinstance(one, SparsifyPass) else one.name
-        return Work(one.id, module, kind, phase, (0, 0, 0, 0), launches, steps_between, False, reason, "none", run)
+        return Work(one.id, module, kind, phase, (0, 0, 0, 0), launches, steps_between, False, reason, "none", kernel, run)
 
     def _reclocked(self, work: Work, clock_mhz: int) -> Work:
         key = id(work.run.plan), clock_mhz
@@ -185,7 +191,7 @@ class Simulator:
             launches=work.launches,
             ran_sparse=work.ran_sparse,
             reason=work.reason,
-            kernel=run.plan.name,
+            kernel=work.kernel,
             native_pattern=work.native,
             cta_tile="x".join(map(str, run.plan.mainloop.cta_tile)),
             waves=run.plan.waves(self.spec.sm.count),

@@ -11,6 +11,7 @@ from nmsim.arch.spec import GpuSpec
 from nmsim.energy.model import average_power_w
 from nmsim.errors import InputError
 from nmsim.keys import content_key
+from nmsim.result.frames import run_key
 from nmsim.result.rows import Ceilings, KernelRow, SchemeTotal, SimulationResult
 from nmsim.result.totals import phase_totals, scheme_totals
 from nmsim.run.bound import OVERHEAD_SHARE, waiting_share, why_slower
@@ -25,18 +26,27 @@ from nmsim.workload.trace import Operator, SparsifyPass, Trace
 
 
 def simulate_trace(
-    spec: GpuSpec, trace: Trace, *, schemes: Sequence[str] = SCHEMES, options: RunOptions | None = None, progress: Progress | None = None
+    spec: GpuSpec,
+    trace: Trace,
+    *,
+    schemes: Sequence[str] = SCHEMES,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+    simulator: Simulator | None = None,
 ) -> SimulationResult:
-    """Simulate a step under each of `schemes` (a subset of SCHEMES; "traced" always runs, and first)."""
+    """Simulate a step under each of `schemes` (a subset of SCHEMES; "traced" always runs, and first).
+
+    `simulator` is one for the same machine and options that has run other traces: kernels that they share are not run again.
+    """
     options = options or RunOptions()
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     if unknown:
         raise InputError("no such scheme", path="--baseline", value=unknown[0], fix=f"use one of {', '.join(SCHEMES)}")
     if not trace.gemms:
         raise InputError("the trace holds no GEMM", value=trace.name, fix="record a step that multiplies matrices")
-    simulator = Simulator(spec, options)
+    simulator = simulator or Simulator(spec, options)
     rows: list[KernelRow] = []
-    for scheme in dict.fromkeys(("traced", *schemes)):
+    for scheme in _with_traced(schemes):
         rows += simulator.scheme_rows(trace, scheme, progress or _silent)
     total = scheme_totals(rows)
     return SimulationResult(
@@ -46,7 +56,7 @@ def simulate_trace(
         trace_key=trace_key(trace),
         model_version=MODEL_VERSION,
         engine=options.engine,
-        options={"l2": options.l2, "schemes": list(dict.fromkeys(("traced", *schemes))), "batch": trace.batch, "dtype": trace.dtype},
+        options=_stored_options(trace, schemes, options),
         provenance=asdict(trace.provenance),
         ceilings=ceilings(spec, trace, rows[0].clock_mhz),
         rows=tuple(rows),
@@ -54,6 +64,25 @@ def simulate_trace(
         total=total,
         notes=tuple(_notes(spec, trace, rows, total)),
     )
+
+
+def planned_run_key(machine_key: str, step_key: str, trace: Trace, schemes: Sequence[str], options: RunOptions) -> str:
+    """The `run_key` that `simulate_trace` will give, from the keys of the machine and of the trace: nothing is simulated."""
+    return run_key(
+        arch_key=machine_key,
+        trace_key=step_key,
+        model_version=MODEL_VERSION,
+        engine=options.engine,
+        options=_stored_options(trace, schemes, options),
+    )
+
+
+def _with_traced(schemes: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(("traced", *schemes)))
+
+
+def _stored_options(trace: Trace, schemes: Sequence[str], options: RunOptions) -> dict[str, Any]:
+    return {"l2": options.l2, "schemes": _with_traced(schemes), "batch": trace.batch, "dtype": trace.dtype}
 
 
 def trace_key(trace: Trace) -> str:
