@@ -98,8 +98,8 @@ def simulate_run(
     results = {} if result is None else {recorded.name: result}
     for name, folder in stages.items():
         if name not in results:
-            step = _step(folder, None, dtype, batch)
-            results[name] = simulate_trace(spec, step, schemes=baseline, options=_options(l2, engine), progress=progress)
+            step = changed_step(folder, None, dtype, batch)
+            results[name] = simulate_trace(spec, step, schemes=baseline, options=run_options(l2, engine), progress=progress)
     return run_totals(recorded.schedule, results)
 
 
