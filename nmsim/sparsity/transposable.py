@@ -27,9 +27,6 @@ from nmsim.sparsity.mask import magnitudes, nm_mask
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.regular_flow import cheapest_regular
 
-REFRESH_STEPS = 40
-"""Steps for which the authors (and Hu et al.) keep a mask before they search again."""
-
 _LARGEST_ENUMERATED_M = 4
 _BLOCKS_AT_A_TIME = 1 << 12
 """Blocks scored at a time: their scores (90 doubles a block) then stay in the cache that the cores share."""
