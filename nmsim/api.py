@@ -206,10 +206,17 @@ def _gemm(
 
 
 def microbench(
-    arch: Machine | str | Path, *, shape: tuple[int, int, int], dtype: str = "fp16", pattern: str = "dense", warps: int = 8, ilp: int = 2
+    arch: Machine | str | Path,
+    *,
+    shape: tuple[int, int, int],
+    dtype: str = "fp16",
+    pattern: str = "dense",
+    acc: str | None = None,
+    warps: int = 8,
+    ilp: int = 2,
 ) -> MmaTiming:
-    """Latency and throughput of one matrix instruction, operands in registers."""
-    return microbench_mma(as_gpu(_spec(arch, ()), "microbench"), shape, dtype, pattern=pattern, warps=warps, ilp=ilp)
+    """Latency and throughput of one matrix instruction, operands in registers; `acc` is the accumulators' type (FP32 or INT32 if None)."""
+    return microbench_mma(as_gpu(_spec(arch, ()), "microbench"), shape, dtype, pattern=pattern, acc=acc, warps=warps, ilp=ilp)
 
 
 def default_engine() -> str:

@@ -59,7 +59,7 @@ def _sm(spec: GpuSpec) -> Iterator[Contradiction]:
 
 
 def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
-    seen: dict[tuple[str, tuple[int, int, int], str], int] = {}
+    seen: dict[tuple[str, tuple[int, int, int], str, str], int] = {}
     for position, mma in enumerate(spec.tensor_core.mma):
         path: KeyPath = ("tensor_core", "mma", position)
         yield from _known_dtype(mma.dtype, (*path, "dtype"))
@@ -70,7 +70,7 @@ def _instructions(spec: GpuSpec) -> Iterator[Contradiction]:
             yield Contradiction((*path, "warps"), problem, mma.warps)
         if mma.index_bits is not None:
             yield from _index_bits(spec, mma, (*path, "index_bits"))
-        key = (mma.dtype, mma.shape, mma.pattern)
+        key = (mma.dtype, mma.shape, mma.pattern, mma.accumulator or mma.wide_accumulator)
         if key in seen:
             yield Contradiction(path, f"is the same instruction as tensor_core.mma.{seen[key]}", None, "remove one of the two")
         seen.setdefault(key, position)

@@ -15,6 +15,8 @@ Remark = tuple[KeyPath, str]
 ACCUMULATOR_BYTES = 4
 ROUNDING = 1.001
 """Rates given to three digits are not called excessive."""
+SHORTFALL = 1.06
+"""A register file that misses the tensor cores' rate by so little is how silicon is built, not a slip of the pen."""
 
 
 def remarks(spec: GpuSpec) -> Iterator[Remark]:
@@ -48,7 +50,7 @@ def _instructions(spec: GpuSpec) -> Iterator[Remark]:
                 problem = f"chooses among {mma.nm.m} elements of B with a selector of {core.decoder.selector_width}"
                 yield path, f"{problem}: it takes {turns} turns, and runs at {1 / turns:.0%} of its rate"
         supplied = core.register_read_bytes_per_cycle * mma.issue_interval_cycles
-        if (needed := _register_bytes(mma)) > supplied * ROUNDING:
+        if (needed := _register_bytes(mma)) > supplied * SHORTFALL:
             problem = f"reads {needed} bytes of registers in {mma.issue_interval_cycles:g} cycles, the register file supplies {supplied:g}"
             yield path, f"{problem}: it runs at {supplied / needed:.0%} of its rate"
 

@@ -86,6 +86,8 @@ class MmaSpec(Block):
     """Warps that run it together, each an equal share of its m on a tensor core of its own: 1 (mma.sync), 4 (wgmma)."""
     reads_shared_memory: bool = False
     """Whether A and B come straight from shared memory while it runs, issued asynchronously, and not through registers."""
+    accumulator: Literal["fp32", "int32", "fp16"] | None = None
+    """Type of the accumulators; as wide as the element type needs (FP32, INT32) where it is left out. Kernels use no narrower ones."""
     index_bits: Annotated[int, Field(ge=1, le=8)] | None = None
     """Bits the instruction stores for the position of a kept element; as few as the pattern needs where it is left out."""
 
@@ -98,6 +100,16 @@ class MmaSpec(Block):
             except InputError as error:  # as a ValueError, so that the reader of the file adds the place
                 raise ValueError(str(error)) from None
         return text
+
+    @property
+    def wide_accumulator(self) -> str:
+        """The accumulator type that a GEMM of this element type uses."""
+        return "int32" if self.dtype.startswith("int") else "fp32"
+
+    @property
+    def accumulates_wide(self) -> bool:
+        """Whether a GEMM may use the instruction: its accumulators lose nothing."""
+        return self.accumulator in (None, self.wide_accumulator)
 
     @property
     def nm(self) -> NMPattern | None:
@@ -270,6 +282,11 @@ class GpuSpec(Block):
     energy: EnergySpec
     power: PowerSpec
 
+    @property
+    def wide_mma(self) -> tuple[MmaSpec, ...]:
+        """The instructions that a GEMM may use: those with wide accumulators."""
+        return tuple(mma for mma in self.tensor_core.mma if mma.accumulates_wide)
+
     def metadata_code(self, dtype: str, pattern: NMPattern) -> GroupCode:
         """How this machine writes down the kept positions of a group of `pattern` in an operand of `dtype`."""
         stored = {mma.index_bits for mma in self.tensor_core.mma if mma.dtype == dtype and mma.nm == pattern}
@@ -277,5 +294,5 @@ class GpuSpec(Block):
 
     def peak_macs_per_cycle(self, dtype: str, pattern: NMPattern | None = None) -> float:
         """Dense-equivalent MACs per core cycle of the whole machine, 0 where no instruction serves the pair."""
-        rates = [mma.macs_per_cycle for mma in self.tensor_core.mma if mma.dtype == dtype and mma.nm == pattern]
+        rates = [mma.macs_per_cycle for mma in self.wide_mma if mma.dtype == dtype and mma.nm == pattern]
         return max(rates, default=0.0) * self.tensor_core.per_sm * self.sm.count

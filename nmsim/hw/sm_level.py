@@ -155,9 +155,7 @@ def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> Mainlo
 
 def find_mma(spec: GpuSpec, key: MainloopKey) -> MmaSpec:
     """The instruction a mainloop was planned for."""
-    return next(
-        mma for mma in spec.tensor_core.mma if mma.dtype == key.dtype and mma.pattern == key.pattern and tuple(mma.shape) == key.mma_shape
-    )
+    return next(mma for mma in spec.wide_mma if mma.dtype == key.dtype and mma.pattern == key.pattern and tuple(mma.shape) == key.mma_shape)
 
 
 def _stall_share(sm: SmMainloop | WarpgroupMainloop) -> dict[str, float]:

@@ -45,6 +45,11 @@ class TensorCore:
         self.busy_cycles += end - start
         return start, start + self._latency
 
+    @property
+    def taken_at(self) -> int:
+        """Cycle at which the last MMA has left the issue stage: its operands are read, and the pipe could take another."""
+        return max(self.free_at, self._register_free)
+
     def _charge(self, gap: int, ready: int, fragments_ready: int, port_wait: int, selected: int) -> None:
         """Name the cause of an idle gap: what was ready last."""
         if ready == selected:

@@ -44,7 +44,7 @@ def best_mma(spec: GpuSpec, dtype: str, pattern: str, tile: TileSpec | None = No
 
     With a `tile`, one whose warps the tile can be divided over: a warpgroup's instruction needs whole m x n of its own.
     """
-    fitting = [mma for mma in spec.tensor_core.mma if mma.dtype == dtype and mma.pattern == pattern]
+    fitting = [mma for mma in spec.wide_mma if mma.dtype == dtype and mma.pattern == pattern]
     if tile is not None:
         fitting = [mma for mma in fitting if mma.warps == 1 or not (tile.cta[0] % mma.shape[0] or tile.cta[1] % mma.shape[1])]
     return max(fitting, key=lambda mma: (mma.macs_per_cycle, mma.shape[2], mma.shape[1]), default=None)

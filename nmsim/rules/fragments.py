@@ -12,6 +12,7 @@ from nmsim.units import element_bits
 WARP_LOAD_BYTES = 512
 """One ldmatrix.x4: 32 lanes of 16 bytes."""
 ACCUMULATOR_BYTES = 4
+"""Of a wide accumulator, FP32 or INT32; kernels use no others."""
 REGISTER_BYTES = 128
 """One 32-bit register of all 32 lanes: what an instruction reads at least of an operand."""
 

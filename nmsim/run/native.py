@@ -22,7 +22,7 @@ def native_pattern(spec: GpuSpec, dtype: str, pattern: NMPattern, k: int, taps: 
     `k` is the reduction (of one filter tap, with `taps` of them): a tail shorter than M is padded to a whole group, so a very
     short one may keep as much as the dense product.
     """
-    held = sorted({mma.nm for mma in spec.tensor_core.mma if mma.dtype == dtype and mma.nm is not None}, key=lambda p: (p.density, p.m))
+    held = sorted({mma.nm for mma in spec.wide_mma if mma.dtype == dtype and mma.nm is not None}, key=lambda p: (p.density, p.m))
     fitting = next((own for own in held if own.contains(pattern)), None)
     if fitting is None:
         have = f"{', '.join(map(str, held))}, none of which contains {pattern}" if held else "no sparse pattern"

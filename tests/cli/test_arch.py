@@ -35,7 +35,7 @@ def test_check_of_a_value_without_a_source_fails_with_code_1(nmsim: Run, ampere:
 def test_a_warning_is_printed_and_does_not_fail_the_check(nmsim: Run, ampere: Path) -> None:
     ran = nmsim("arch", "check", ampere, "--set", "tensor_core.decoder.codes_per_cycle=32")
     assert (ran.code, ran.err) == (0, "")
-    assert "warning: tensor_core.mma.13: consumes 512 metadata codes in 8 cycles" in ran.out
+    assert "warning: tensor_core.mma.20: consumes 512 metadata codes in 8 cycles" in ran.out
 
 
 def test_a_file_or_override_that_is_wrong_is_bad_input(nmsim: Run, ampere: Path, tmp_path: Path) -> None:

@@ -127,7 +127,11 @@ def test_a_missing_or_wrong_machine_is_one_line(nmsim: Run, tmp_path: Path) -> N
     assert "wrong.yaml" in broken.err
 
 
-MMA_KEYS = {"latency_cycles", "iteration_cycles", "throughput_fma_per_cycle_per_sm"}
+MMA_KEYS = {"shape", "dtype", "acc", "pattern", "warps", "ilp"} | {
+    "latency_cycles",
+    "iteration_cycles",
+    "throughput_fma_per_cycle_per_sm",
+}
 
 
 def test_mma_measures_one_instruction(nmsim: Run, ampere: Path) -> None:
@@ -139,6 +143,19 @@ def test_mma_measures_one_instruction(nmsim: Run, ampere: Path) -> None:
     assert dense["latency_cycles"] == 25
     tf32 = nmsim("mma", ampere, "--shape", "m16n8k16", "--sparse", "--dtype", "tf32")
     assert "m16n8k16 tf32 1:2: latency 25 cycles" in tf32.out
+    narrow = nmsim("mma", ampere, "--shape", "m16n8k16", "--acc", "fp16")
+    assert "m16n8k16 fp16 dense into fp16: latency 24 cycles" in narrow.out
+
+
+def test_mma_asks_which_pattern_where_a_machine_has_several(nmsim: Run, ampere: Path, tmp_path: Path) -> None:
+    machine = tmp_path / "two.yaml"
+    text = ampere.read_text()
+    row = "{dtype: fp16, pattern: 1:4, shape: [16, 8, 32], issue_interval_cycles: 4, latency_cycles: 20, sources: {'*': assumption}}"
+    machine.write_text(text.replace("  mma:\n", f"  mma:\n    - {row.replace('1:4', chr(34) + '1:4' + chr(34))}\n", 1))
+    ran = nmsim("mma", machine, "--shape", "m16n8k32", "--sparse")
+    assert ran.code == 2
+    assert "has sparse instructions of this shape for fp16 with 1:4, 2:4; name one with --pattern" in ran.err
+    assert "fp16 1:4: latency 20 cycles" in nmsim("mma", machine, "--shape", "m16n8k32", "--pattern", "1:4").out
 
 
 @pytest.mark.parametrize(
@@ -148,7 +165,11 @@ def test_mma_measures_one_instruction(nmsim: Run, ampere: Path) -> None:
         (("--shape", "m16n8k99"), "has no such instruction"),
         (("--shape", "m16n8k16", "--dtype", "fp99"), "has no such instruction"),
         (("--shape", "m16n8k16", "--warps", 0), "an SM runs 1 to 64 warps"),
-        (("--shape", "m16n8k64", "--sparse"), "has no such instruction"),
+        (
+            ("--shape", "m16n8k64", "--sparse"),
+            "has no sparse instruction of this shape for fp16, got 'm16n8k64'; for fp16 it has m16n8k16, m16n8k32",
+        ),
+        (("--shape", "m16n8k64", "--acc", "fp8"), "has no such instruction"),
         ((), "Missing option '--shape'"),
     ],
 )

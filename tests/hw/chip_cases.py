@@ -233,7 +233,7 @@ def timings(draw: Draw, scale: Scale) -> ChipTiming:
 
 @st.composite
 def kernels(draw: Draw, scale: Scale) -> Kernel:
-    """Small tiles, one to eight stages, some filled by synchronous copies, one to three resident CTAs with a rate for each number of them."""
+    """Small tiles, one to eight stages, some filled by synchronous copies, one to three resident CTAs, a rate for each number."""
     tile = draw(st.sampled_from(((8, 8, 16), (16, 16, 16), (16, 32, 16), (32, 16, 32), (32, 32, 16))))
     per_k_tile = st.integers(0, 400).map(lambda share: rate_of(scale.ticks_per_byte * tile[0] * tile[2] * share / 100))
     return Kernel(
