@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights and sample order.")] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; equal runs need equal threads.")] = None,
     mask_payload_limit: Annotated[int | None, typer.Option(metavar="BYTES", help="Packed masks kept in the trace, in total.")] = None,
+    tile_wise_density: Annotated[
+        list[str] | None, typer.Option(metavar="D", help="Plan the tile-wise baseline at this density, e.g. 1/2; may be repeated.")
+    ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="Also store the float16 master weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -60,7 +64,7 @@ def train(
         raise InputError("a trace is a folder NAME.nmtrace", path="--trace", value=str(trace), fix="add .nmtrace")
 
     from nmsim.sparsity.pattern import NMPattern
-    from nmsim.training.options import DEFAULT_PAYLOAD_LIMIT_BYTES, TrainOptions
+    from nmsim.training.options import DEFAULT_DENSITIES, DEFAULT_PAYLOAD_LIMIT_BYTES, TrainOptions
 
     sizes = {"width": width, "layers": layers, "heads": heads, "context": context}
     options = TrainOptions(
@@ -80,6 +84,7 @@ def train(
         config_values=_pairs(config or [], "--config"),
         recipe_options=_pairs(recipe_option or [], "--recipe-option"),
         payload_limit_bytes=DEFAULT_PAYLOAD_LIMIT_BYTES if mask_payload_limit is None else mask_payload_limit,
+        tile_wise_densities=DEFAULT_DENSITIES if tile_wise_density is None else tuple(map(_density, tile_wise_density)),
     )
     _run(options, trace, weights, as_json)
 
@@ -110,8 +115,9 @@ def _run(options: TrainOptions, trace: Path, weights: bool, as_json: bool) -> No
         typer.echo(json.dumps(summary, indent=2))
         return
     typer.echo(f"{trace}: step {last.step} of {options.model} on {provenance.dataset}")
+    accuracy = "not measured" if provenance.accuracy is None else f"{100 * provenance.accuracy:.2f} %"
     typer.echo(
-        f"loss {last.loss:.4f}, held-out accuracy {100 * (provenance.accuracy or 0):.2f} %, mask flip rate {100 * last.flip_rate:.4f} %, "
+        f"loss {last.loss:.4f}, held-out accuracy {accuracy}, mask flip rate {100 * last.flip_rate:.4f} %, "
         f"{len(recorded.gemms)} GEMMs, {gemm_flops(recorded) / 1e9:.1f} GFLOP"
     )
 
@@ -137,6 +143,17 @@ def _progress_bar(steps: int) -> Iterator[Callable[[StepReport], None]]:
             progress.update(task, completed=report.step, loss=report.loss, accuracy=report.accuracy, flip_rate=report.flip_rate)
 
         yield advance
+
+
+def _density(text: str) -> str:
+    """A share in (0, 1) as the fraction in lowest terms that a trace names it by."""
+    try:
+        density = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        density = Fraction(0)
+    if not 0 < density < 1:
+        raise InputError("a density is a share between 0 and 1", path="--tile-wise-density", value=text, fix="for example 1/2")
+    return str(density)
 
 
 def _pairs(texts: list[str], option: str) -> dict[str, str]:

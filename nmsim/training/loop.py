@@ -22,7 +22,7 @@ from nmsim.training.recipes.recipe import Recipe
 from nmsim.training.recorder.record import TraceBuilder, record
 from nmsim.training.schedule import learning_rate, make_optimizer
 from nmsim.training.selection import CONVENTION, sparsify
-from nmsim.training.stages import MAIN, learning_rate_leg
+from nmsim.training.stages import MAIN, Stage, learning_rate_leg
 from nmsim.workload.history import write_history
 from nmsim.workload.store import SUFFIX, write_trace
 from nmsim.workload.trace import Trace
@@ -73,7 +73,13 @@ class Run:
     def recorded_step(self) -> tuple[StepReport, TraceBuilder]:
         """One training step, recorded: forward, loss, backward and update, without the drawing of samples and the bookkeeping."""
         inputs, targets = self._begin_step()
-        with record(self.model, batch=self.batch, payload_limit_bytes=self.options.payload_limit_bytes) as builder:
+        options = self.options
+        with record(
+            self.model,
+            batch=self.batch,
+            payload_limit_bytes=options.payload_limit_bytes,
+            tile_wise_densities=options.tile_wise_densities,
+        ) as builder:
             loss, logits = self._update(inputs, targets)
         return self._report(loss, logits, targets), builder
 
@@ -184,14 +190,22 @@ def train(
             loss=report.loss,
             accuracy=accuracy if is_main else None,
             command=options.command(path.name),
-            notes=() if is_main else (f"a step of the stage {stage.name} of the run {name}, whose trace holds its accuracy",),
+            notes=_notes(name, stage, is_trained),
         )
         trace = replace(trace, provenance=provenance, schedule=schedule if is_main else ())
         recorded[stage.name] = report, builder, trace
         folder = path.with_name(f"{stage.trace_name(name)}{SUFFIX}")
         write_trace(trace, folder, builder.half_precision_weights() if keep_weights and is_main else None)
-    write_history(run.observer.history(), path)
+    if is_trained:
+        write_history(run.observer.history(), path)
     return recorded[MAIN][2]
+
+
+def _notes(run: str, stage: Stage, is_trained: bool) -> tuple[str, ...]:
+    """What a reader of the trace of one stage must know."""
+    if not is_trained:
+        return ("one training step of the network as it was initialised: shapes, masks and structure are real, accuracy is none",)
+    return () if stage.name == MAIN else (f"a step of the stage {stage.name} of the run {run}, whose trace holds its accuracy",)
 
 
 def _right(logits: Tensor, targets: Tensor) -> int:

@@ -14,6 +14,10 @@ DEFAULT_PAYLOAD_LIMIT_BYTES = 8 * 2**20
 """Packed masks of a trace kept in it, in total: above, the largest are checked and left out."""
 
 
+DEFAULT_DENSITIES = ("1/2", "1/4", "1/8")
+"""Densities of the tile-wise baseline beside the pattern's own."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """A run: None where the model's own default holds. `sizes` are the model's (width, layers, heads, context).
@@ -37,6 +41,7 @@ class TrainOptions:
     config_values: Mapping[str, str] = field(default_factory=dict)
     recipe_options: Mapping[str, str] = field(default_factory=dict)
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
+    tile_wise_densities: tuple[str, ...] = DEFAULT_DENSITIES
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "threads"):
@@ -62,6 +67,8 @@ class TrainOptions:
         given += [("--steps", self.steps), ("--batch", self.batch), ("--optimizer", self.optimizer), ("--lr", self.learning_rate)]
         given += [("--weight-decay", self.weight_decay), ("--warmup", None if self.warmup_share == 0.1 else self.warmup_share)]
         given += [("--recipe-option", f"{key}={text}") for key, text in self.recipe_options.items()]
+        if self.tile_wise_densities != DEFAULT_DENSITIES:
+            given += [("--tile-wise-density", density) for density in self.tile_wise_densities]
         limit = None if self.payload_limit_bytes == DEFAULT_PAYLOAD_LIMIT_BYTES else self.payload_limit_bytes
         given += [("--seed", self.seed), ("--threads", self.threads), ("--mask-payload-limit", limit)]
         return [(option, value) for option, value in given if value is not None]

@@ -160,11 +160,13 @@ def test_a_configuration_class_trains_under_a_recipe(model, tmp_path):
     app.command()(train)
     values = [word for key, value in SMALL[model].items() for word in ("--config", f"{key}={json.dumps(value)}")]
     arguments = [model, "--recipe", "fst", "--recipe-option", "dense_tail=0", "--steps", "1", "--batch", "2", "--threads", "1", *values]
+    arguments += ["--tile-wise-density", "1/2"]
     if "image" not in "".join(SMALL[model]) and "depths" not in SMALL[model]:
         arguments += ["--context", "16"]
     result = CliRunner().invoke(app, [*arguments, "--trace", str(folder), "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     trace = read_trace(folder)
+    assert set(trace.tile_wise) == {"1/2"}
     assert trace.provenance.kind == "initialised"
     assert trace.provenance.accuracy is None
     assert trace.provenance.command.startswith(f"nmsim train {model} ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +12,6 @@ from nmsim.sparsity.tile_wise import DEFAULT_TILE_WIDTH, plan_network
 from nmsim.workload.gemm import MaskRecord
 from nmsim.workload.trace import TileWisePlan
 
-DENSITIES = ("1/2", "1/4", "1/8")
-
 
 def own_density(masks: Iterable[MaskRecord]) -> str | None:
     """The density of the pattern that all masks of a trace share, such as "1/2"; None where there is none or more than one."""
@@ -21,11 +19,11 @@ def own_density(masks: Iterable[MaskRecord]) -> str | None:
     return str(found.pop()) if len(found) == 1 else None
 
 
-def tile_wise_plans(weights: Mapping[str, NDArray[Any]], own: str | None) -> dict[str, dict[str, TileWisePlan]]:
-    """density -> module -> plan of the weights [K, N], ranked over all of them, at the usual densities and the trace's own."""
+def tile_wise_plans(weights: Mapping[str, NDArray[Any]], own: str | None, asked: Sequence[str]) -> dict[str, dict[str, TileWisePlan]]:
+    """density -> module -> plan of the weights [K, N], ranked over all of them, at the densities asked for and the trace's own."""
     if not weights:
         return {}
-    densities = dict.fromkeys((*DENSITIES, own) if own is not None else DENSITIES)
+    densities = dict.fromkeys((*asked, own) if own is not None else asked)
     return {
         density: {
             module: TileWisePlan(DEFAULT_TILE_WIDTH, columns, rows)
