@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 PHASE_NAMES = {
     "forward": "forward",
@@ -80,6 +81,14 @@ def times(ratio: float | None) -> str:
     return MISSING if ratio is None else f"{ratio:.2f}×" if ratio < 100 else f"{ratio:.0f}×"
 
 
+def density_text(density: float) -> str:
+    """A share of weights as a fraction where it is one of small numbers: `1/4`, `3/8`, otherwise a percentage."""
+    fraction = Fraction(density).limit_denominator(64)
+    if abs(float(fraction) - density) > 1e-9:
+        return percent_text(density)
+    return "1" if fraction == 1 else f"{fraction.numerator}/{fraction.denominator}"
+
+
 def percent_text(share: float) -> str:
     """A share of one as whole percents, with one decimal below ten."""
     percent = 100 * share
@@ -105,6 +114,11 @@ def shorten(text: str, limit: int) -> str:
             return shorter
     head = (limit - 1) // 3
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, cut at the end: for lists of settings, whose first words say most."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def common_name(modules: Sequence[str]) -> str:

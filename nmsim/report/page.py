@@ -10,8 +10,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from nmsim.report.findings import findings
+from nmsim.report.study import Study
+from nmsim.report.study_tables import failed_table, points_table, sources_table
 from nmsim.report.style import inline_svg
-from nmsim.report.tables import gemm_table, headlines, overview_table, phase_table, provenance_table, run_names, totals_table
+from nmsim.report.tables import gemm_table, headlines, phase_table, provenance_table, run_names, totals_table
 from nmsim.result.rows import SimulationResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -26,6 +29,7 @@ class PlacedFigure:
     caption: str
     svg: str
     stem: str
+    png: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,17 @@ class Section:
     folder: str
 
 
-def render_page(results: Sequence[SimulationResult], sections: Sequence[Section]) -> str:
-    """The page's text: an overview if there are several `results`, then a section for each (or for the first of very many).
+@dataclass(frozen=True)
+class StudySection:
+    """What runs say together; `folder` holds its files, relative to the page."""
+
+    study: Study
+    figures: tuple[PlacedFigure, ...]
+    folder: str
+
+
+def render_page(results: Sequence[SimulationResult], sections: Sequence[Section], study: StudySection | None = None) -> str:
+    """The page's text: what the runs say together if there are several, then a section for each of `sections`.
 
     Everything that comes from results is escaped; only the figures' SVG, in which matplotlib has escaped it, goes in as it is.
     """
@@ -48,18 +61,33 @@ def render_page(results: Sequence[SimulationResult], sections: Sequence[Section]
     )
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
-        title=_title(results),
-        overview=overview_table(results) if len(results) > 1 else None,
+        title=run_names(results)[0] if study is None else _title(study.study),
+        study=None if study is None else _study_context(study),
         sections=[_context(section, name) for section, name in zip(sections, run_names(results), strict=False)],
-        left_out=len(results) - len(sections),
+        model_version=results[0].model_version if study is None else ", ".join(dict.fromkeys(study.study.identities["model_version"])),
     )
 
 
-def _title(results: Sequence[SimulationResult]) -> str:
-    if len(results) == 1:
-        return run_names(results)[0]
-    traces, machines = {result.trace for result in results}, {result.arch for result in results}
-    return f"{len(results)} runs: {_counted(len(traces), 'trace')} on {_counted(len(machines), 'machine')}"
+def _title(study: Study) -> str:
+    traced = study.traced
+    points = f"{len(traced)} points: {_counted(traced['workload'].nunique(), 'workload')}"
+    return f"{points}, {_counted(traced['pattern'].nunique(), 'pattern')}, {_counted(traced['machine'].nunique(), 'machine')}"
+
+
+def _study_context(section: StudySection) -> dict[str, Any]:
+    study = section.study
+    points, points_left_out = points_table(study)
+    failed = failed_table(study)
+    return {
+        "folder": section.folder,
+        "findings": findings(study),
+        "figures": [_figure("study", figure) for figure in section.figures],
+        "points": points,
+        "points_left_out": points_left_out,
+        "failed": failed[0] if failed else None,
+        "failed_left_out": failed[1] if failed else 0,
+        "sources": sources_table(study),
+    }
 
 
 def _context(section: Section, name: str) -> dict[str, Any]:
@@ -84,7 +112,7 @@ def _context(section: Section, name: str) -> dict[str, Any]:
 def _figure(anchor: str, figure: PlacedFigure) -> dict[str, Any]:
     description = f"{escape(figure.title)}. {escape(figure.caption)}"
     svg = Markup(inline_svg(figure.svg, f"{anchor}-{figure.name}", description))
-    return {"title": figure.title, "caption": figure.caption, "stem": figure.stem, "svg": svg}
+    return {"title": figure.title, "caption": figure.caption, "stem": figure.stem, "svg": svg, "png": figure.png}
 
 
 def _breakable(name: str) -> Markup:

@@ -32,6 +32,10 @@ SPARE_COLOURS = ("#009988", "#CC3311", "#33BBEE", "#EE3377")
 SCHEME_MARKERS = {"traced": "o", "tile_wise": "D", "dense": "s"}
 SPARE_MARKERS = ("^", "v", "P", "X")
 
+SERIES_COLOURS = ("#0077BB", "#EE7733", "#009988", "#CC3311", "#33BBEE", "#EE3377", "#332288", "#999933")
+SERIES_MARKERS = ("o", "D", "^", "v", "s", "P", "X", "*")
+"""Series without colours of their own, in their order; the markers tell them apart without colour."""
+
 PHASE_COLOURS = {
     "forward": "#332288",
     "backward_data": "#44AA99",
@@ -70,6 +74,8 @@ STALL_COLOURS = {
     "imbalance": "#ececec",
     "other": "#ffffff",
 }
+LAUNCH_COLOUR = "#c9a66b"
+"""Time before a kernel runs: no stall of the machine."""
 
 
 def scheme_colour(scheme: str, schemes: Sequence[str]) -> str:
@@ -112,6 +118,12 @@ def end_label(axes: Axes, end: float, row: float, text: str, weight: str = "norm
     label.set_zorder(2.5)
 
 
+def label_beside(axes: Axes, end: float, row: float, text: str) -> None:
+    """Write beside the end of a bar that starts at 0: right of one to the right, left of one to the left."""
+    offset, side = (4, "left") if end >= 0 else (-4, "right")
+    axes.annotate(text, (end, row), (offset, 0), textcoords="offset points", va="center", ha=side, fontsize=6.5, color=INK)
+
+
 @contextmanager
 def figure_style() -> Iterator[None]:
     """The style sheet, for the time of drawing and saving one figure; nobody else's settings are touched."""
@@ -122,12 +134,14 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.svg and `stem`.png without dates or versions in them, so that equal figures are equal files."""
-    svg, png = stem.with_suffix(".svg"), stem.with_suffix(".png")
+def save_figure(figure: Figure, stem: Path, *, png: bool = True) -> tuple[Path, ...]:
+    """Write `stem`.svg, and `stem`.png if asked for, without dates or versions in them, so that equal figures are equal files."""
+    svg = stem.with_suffix(".svg")
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    figure.savefig(png, metadata={"Software": None})
-    return svg, png
+    if not png:
+        return (svg,)
+    figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+    return svg, stem.with_suffix(".png")
 
 
 def inline_svg(svg: str, prefix: str, description: str) -> str:

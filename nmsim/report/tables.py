@@ -97,18 +97,6 @@ def run_names(results: Sequence[SimulationResult]) -> list[str]:
     ]
 
 
-def overview_table(results: Sequence[SimulationResult]) -> Table:
-    """A row a run under its main scheme, for a page of several runs."""
-    head = ("run", "scheme", "time", "energy", "speed-up over dense", "speed-up over tile-wise")
-    rows = []
-    for name, result in zip(run_names(results), results, strict=True):
-        scheme = main_scheme(schemes_of(result))
-        total = result.total[scheme]
-        ratios = (times(total.speedup_vs_dense), times(total.speedup_vs_tile_wise))
-        rows.append((name, scheme_name(scheme), time_text(total.time_us), si(total.energy_j, "J"), *ratios))
-    return Table(head, tuple(rows), frozenset({2, 3, 4, 5}))
-
-
 def phase_table(result: SimulationResult) -> Table:
     """A row a phase x scheme, schemes side by side within a phase; phases that take no time are left out."""
     totals = {(part.phase, part.scheme): part for part in result.phases}

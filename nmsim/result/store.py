@@ -10,6 +10,7 @@ holds one such folder a point (`nmsim.result.points`). `manifest.json` holds the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+TRACE_SUFFIX = ".nmtrace"
+_RUN_KEY = re.compile(r"[0-9a-f]{64}")
+_FAMILY = RESULTS_SCHEMA.partition("/")[0] + "/"
 
 
 def write_results(results: Iterable[SimulationResult], directory: Path) -> tuple[Path, ...]:
@@ -40,6 +44,7 @@ def write_results(results: Iterable[SimulationResult], directory: Path) -> tuple
 def read_results(directory: Path) -> tuple[SimulationResult, ...]:
     """Every run under `directory` (or the one run that it is), ordered by machine, trace and key; of a sweep, its current points.
 
+    Other folders in it, traces among them, are passed over.
     InputError for a folder without results, an unreadable or incomplete file, or another schema version.
     """
     if not directory.is_dir():
@@ -79,7 +84,19 @@ def _manifests(directory: Path) -> list[Path]:
     if is_sweep(directory):
         return [manifest for name in read_sweep(directory).point_keys if (manifest := directory / name / MANIFEST).is_file()]
     own = directory / MANIFEST
-    return [own] if own.is_file() else sorted(path for path in directory.glob(f"*/{MANIFEST}") if path.parent.name[0] != ".")
+    return [own] if own.is_file() else sorted(path for path in directory.glob(f"*/{MANIFEST}") if _is_ours(path))
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a folder with a manifest is a run: by its name, a run key, or because the manifest says so."""
+    if _RUN_KEY.fullmatch(manifest.parent.name):
+        return True
+    if manifest.parent.name.startswith(".") or manifest.parent.suffix == TRACE_SUFFIX:
+        return False
+    try:
+        return f'"schema": "{_FAMILY}' in manifest.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _read_run(manifest_file: Path) -> SimulationResult:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from nmsim.arch.spec import EnergySpec, PowerSpec
 from nmsim.energy.model import average_power_w, energy_by_unit_j, total_energy_j
 from nmsim.hw.counters import Counters
+from nmsim.result.folders import place_file, place_folder
+from nmsim.result.frames import key_of
+from nmsim.result.points import (
+    POINT,
+    SWEEP,
+    Coordinates,
+    Sweep,
+    failed_records,
+    point_file,
+    point_key,
+    result_records,
+    sweep_file,
+)
 from nmsim.result.rows import Ceilings, KernelRow, SimulationResult
+from nmsim.result.store import run_files
 from nmsim.result.totals import phase_totals, scheme_totals
 from nmsim.rules.stalls import STALL_NAMES
 
@@ -237,6 +255,63 @@ def build_result(
             "head.<b>bold</b> is slower than dense (0.94x): its forward takes 9 us, of which 4.1 us are the launch.",
         ),
     )
+
+
+PATTERNS = {"2:4": 0.55, "1:4": 0.35, "1:8": 0.28}
+"""Time of the products that run sparse, against dense, on the machine as it is."""
+FACTORS = {"dram.bandwidth_gb_per_s=4078": {"1:8": 0.8, "1:4": 0.9}, "shared_memory.banks=64": {"1:8": 0.7, "1:4": 0.8, "2:4": 0.9}}
+"""What an override makes of that time."""
+RECIPES = {"sr-ste": 0.917, "asp": 0.905, "bdwp": 0.911}
+
+
+def faster(result: SimulationResult, factor: float, pattern: str) -> SimulationResult:
+    """The same step, its sparse products taking `factor` of the time they take in `result`."""
+
+    def change(row: KernelRow) -> KernelRow:
+        if not row.ran_sparse:
+            return row
+        scaled = {name: factor * cycles for name, cycles in row.stall_cycles.items()}
+        times = {name: factor * getattr(row, name) for name in ("cycles", "busy_cycles", "compute_cycles", "launch_us", "time_us")}
+        return replace(row, stall_cycles=scaled, native_pattern=pattern, **times)
+
+    rows = tuple(map(change, result.rows))
+    return replace(result, rows=rows, phases=phase_totals(rows), total=scheme_totals(rows))
+
+
+def build_sweep(folder: Path, recipes: Sequence[str] = ("sr-ste",), overrides: Sequence[str] = tuple(FACTORS), layers: int = 2) -> Path:
+    """A sweep of PATTERNS x recipes x every combination of `overrides` (set or not), one point of it failed."""
+    base = build_result(layers)
+    native = sum(row.time_us for row in base.rows if row.scheme == "traced" and row.ran_sparse)
+    dense = {row.gemm_id: row.time_us for row in base.rows if row.scheme == "dense"}
+    sparse_dense_us = sum(dense[row.gemm_id] for row in base.rows if row.scheme == "traced" and row.ran_sparse)
+    points = []
+    for recipe, pattern in itertools.product(recipes, PATTERNS):
+        for chosen in itertools.product(*[(False, True) for _ in overrides]):
+            sets = [one for one, taken in zip(overrides, chosen, strict=True) if taken]
+            words = " ".join(one if one in sets else f"{one.split('=')[0]}=1" for one in overrides)
+            factor = PATTERNS[pattern] * math.prod(FACTORS[one].get(pattern, 1.0) for one in sets)
+            result = faster(base, factor * sparse_dense_us / native, pattern)
+            trained = pattern == "2:4"
+            provenance = {**base.provenance, "recipe": recipe, "accuracy": RECIPES[recipe], "kind": "trained" if trained else "initialised"}
+            result = replace(
+                result, trace=f"bert_{recipe}", provenance=provenance, options={**base.options, "set": words, "pattern": pattern}
+            )
+            place = Coordinates("flex <b>", words, "bert & co", recipe, result.trace, pattern, 32, "fp16", "cold", "compiled")
+            key = point_key(place, key_of(result))
+            records = result_records(key, key_of(result), place, result)
+            place_folder(folder, key, {POINT: point_file(records), **run_files(result)})
+            points.append((key, place))
+    broken = replace(place, pattern="1:16")
+    key = point_key(broken, "")
+    place_folder(folder, key, {POINT: point_file(failed_records(key, broken, "input", "no such <i>pattern</i>, got '1:16'"))})
+    place_file(folder / SWEEP, sweep_file(Sweep((*points, (key, broken)))))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sweep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two overrides and three recipes."""
+    return build_sweep(tmp_path_factory.mktemp("sweep"), tuple(RECIPES))
 
 
 @pytest.fixture(scope="session")

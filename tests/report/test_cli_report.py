@@ -36,7 +36,7 @@ def results(make_result: MakeResult, tmp_path: Path) -> Path:
 
 def test_it_prints_the_page_it_wrote(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "report" / "index.html"
-    monkeypatch.setattr("nmsim.report.write.write_report", lambda directory, out: ReportFiles(out / "index.html", (directory, out)))
+    monkeypatch.setattr("nmsim.report.write.write_report", lambda directory, out, **_: ReportFiles(out / "index.html", (directory, out)))
     done = CliRunner().invoke(app, [str(tmp_path), "--out", str(page.parent)])
     assert done.exit_code == 0
     assert done.output == f"report   {page}\nfigures  2 files in {page.parent / 'figures'}\n"
@@ -60,4 +60,4 @@ def test_its_help_gives_an_example_without_importing_anything_heavy() -> None:
     code = "import sys, nmsim.cli.report; print(sorted({'matplotlib', 'pandas', 'pyarrow', 'jinja2', 'numba', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     assert report.__doc__ is not None
-    assert "Example: nmsim report" in report.__doc__
+    assert "nmsim report results" in report.__doc__

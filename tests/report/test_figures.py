@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from nmsim.report.figures import FIGURES, FigureSpec, energy, roofline, speedup, stalls, waterfall
+from nmsim.report.figures import FIGURES, energy, roofline, speedup, stalls, waterfall
+from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.kernels import SUMS, alike_kernels, kernel_frame, main_scheme, schemes_of
 from nmsim.report.style import ENERGY_COLOURS, PHASE_COLOURS, STALL_COLOURS, figure_style, is_dark
 from nmsim.result.rows import ENERGY_UNITS, PHASES, SimulationResult
@@ -126,7 +127,7 @@ def test_dense_is_the_reference_and_the_traced_scheme_the_subject(make_result: M
 @pytest.mark.parametrize(
     "spec", [spec for spec in FIGURES if spec.name in ("speedup", "roofline", "stalls", "energy")], ids=lambda spec: spec.name
 )
-def test_a_figure_with_nothing_to_show_says_so_by_an_empty_frame(make_result: MakeResult, spec: FigureSpec) -> None:
+def test_a_figure_with_nothing_to_show_says_so_by_an_empty_frame(make_result: MakeResult, spec: FigureSpec[SimulationResult]) -> None:
     dense = make_result(1, schemes=("dense",))
     nothing = replace(dense, rows=(), phases=(), total={})
     assert spec.data(nothing).empty
@@ -171,7 +172,7 @@ def drawn_texts(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[T
     ("layers", "schemes"), [(1, MANY[:2]), (20, MANY[:3]), (96, MANY)], ids=["one layer", "twenty", "96 and six schemes"]
 )
 def test_no_text_covers_another_or_leaves_the_figure(
-    make_result: MakeResult, spec: FigureSpec, layers: int, schemes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    make_result: MakeResult, spec: FigureSpec[SimulationResult], layers: int, schemes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = spec.data(make_result(layers, schemes))
     with figure_style():
@@ -187,7 +188,7 @@ def test_no_text_covers_another_or_leaves_the_figure(
 
 
 @by_name
-def test_every_figure_names_what_its_axis_measures(result: SimulationResult, spec: FigureSpec) -> None:
+def test_every_figure_names_what_its_axis_measures(result: SimulationResult, spec: FigureSpec[SimulationResult]) -> None:
     with figure_style():
         figure = spec.draw(spec.data(result))
     labels = " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes)
@@ -196,7 +197,7 @@ def test_every_figure_names_what_its_axis_measures(result: SimulationResult, spe
 
 
 @by_name
-def test_what_is_drawn_comes_from_the_frame_alone(result: SimulationResult, spec: FigureSpec) -> None:
+def test_what_is_drawn_comes_from_the_frame_alone(result: SimulationResult, spec: FigureSpec[SimulationResult]) -> None:
     frame = spec.data(result)
     before = frame.copy(deep=True)
     with figure_style():

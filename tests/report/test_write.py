@@ -165,10 +165,9 @@ def test_several_runs_get_an_overview_and_a_section_each_up_to_a_limit(
     results = [make_result(1, schemes=("traced", "dense"), trace=f"trace <{n}>", seed=n) for n in range(3)]
     written = make_report(results, tmp_path)
     page = Page(written.page.read_text(encoding="utf-8"))
-    assert "3 runs: 3 traces on 1 machine" in page.text
-    assert "1 runs follow in detail; report a smaller folder for the other 2." in page.text
-    assert all(f"trace <{n}> on Ampere-like" in page.text for n in range(3))
-    assert {file.parent.name for file in written.files} == {"run-1"}
+    assert "3 points: 3 workloads, 1 pattern, 1 machine" in page.text
+    assert all(f"trace <{n}>" in page.text for n in range(3))
+    assert {file.parent.name for file in written.files} == {"study", "run-1"}
 
 
 def test_runs_of_one_trace_are_told_apart_by_the_options_in_which_they_differ(make_result: MakeResult) -> None:

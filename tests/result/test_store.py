@@ -221,3 +221,19 @@ def test_no_stored_file_holds_a_time_of_day(stored: Path) -> None:
     manifest = json.loads((stored / "manifest.json").read_text())
     assert set(manifest) == {"schema", "run_key", "rows", "provenance"}
     assert all(set(pq.read_schema(stored / f"{name}.parquet").metadata) == {b"nmsim_schema"} for name in TABLES)
+
+
+def test_folders_of_others_are_passed_over_even_where_they_have_a_manifest(make_result: MakeResult, stored: Path) -> None:
+    for name, text in (
+        ("gpt.nmtrace", '{"schema": "nmsim-trace/1"}'),
+        ("web-app", '{"name": "an app", "icons": []}'),
+        ("broken", "\udcff{".encode("utf-8", "surrogateescape").decode("latin-1")),
+    ):
+        (stored.parent / name).mkdir()
+        (stored.parent / name / "manifest.json").write_text(text, encoding="latin-1")
+    stored.rename(stored.with_name("renamed by its owner"))
+    assert read_results(stored.parent) == (make_result(),)
+    (stored.parent / ("a" * 64)).mkdir()
+    (stored.parent / ("a" * 64) / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="not a readable results manifest"):
+        read_results(stored.parent)

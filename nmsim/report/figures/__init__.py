@@ -1,32 +1,12 @@
-"""The figures of a report, one module each. A new figure is a module here and a row in FIGURES."""
+"""The figures of one run, one module each. A new figure is a module here and a row in FIGURES."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import pandas as pd
-from matplotlib.figure import Figure
-
 from nmsim.report.figures import energy, roofline, speedup, stalls, waterfall
+from nmsim.report.figures.spec import FigureSpec
 from nmsim.result.rows import SimulationResult
 
-
-@dataclass(frozen=True)
-class FigureSpec:
-    """How one figure is made: `data` selects the numbers (they become its CSV), `draw` draws those and nothing else."""
-
-    name: str
-    """File name without ending."""
-    title: str
-    caption: str
-    """How to read it, one or two sentences."""
-    data: Callable[[SimulationResult], pd.DataFrame]
-    """An empty frame where the result has nothing to show."""
-    draw: Callable[[pd.DataFrame], Figure]
-
-
-FIGURES = (
+FIGURES: tuple[FigureSpec[SimulationResult], ...] = (
     FigureSpec(
         "waterfall",
         "Where the step's time goes",

@@ -1,0 +1,52 @@
+"""The figures of a study of many runs, one module each. A new figure is a module here and a row in STUDY_FIGURES."""
+
+from __future__ import annotations
+
+from nmsim.report.figures.spec import FigureSpec
+from nmsim.report.study import Study
+from nmsim.report.study_figures import density, limits, pareto, tornado, variants
+
+STUDY_FIGURES: tuple[FigureSpec[Study], ...] = (
+    FigureSpec(
+        "density",
+        "Speed-up against density",
+        "Dense time over traced time, launches included. On the dashed line every weight left out would save its time. Left: the "
+        "phases that hold sparse GEMMs; right: the whole step, with everything that no sparsity touches.",
+        density.data,
+        density.draw,
+    ),
+    FigureSpec(
+        "limits",
+        "What holds a sparser pattern back",
+        "The products that run sparse, each bar as long as its time against dense on the same machine. What does not shrink with "
+        "the density is what limits it. Above the first machine of the study, below the one on which the sparsest pattern gains most.",
+        limits.data,
+        limits.draw,
+    ),
+    FigureSpec(
+        "variants",
+        "Machines and patterns",
+        "Speed-up over dense on the same machine, pattern by pattern; the first machine of the study in bold, the others by what "
+        "their sparsest pattern gains.",
+        variants.data,
+        variants.draw,
+    ),
+    FigureSpec(
+        "tornado",
+        "Sensitivity to the swept parameters",
+        "How far each parameter moves the sparse products' speed-up over dense (left) and the time of the step (right), from its first "
+        "value; all else unchanged, the geometric mean over all other combinations. Labels name the value at the bar's end.",
+        tornado.data,
+        tornado.draw,
+    ),
+    FigureSpec(
+        "pareto",
+        "Accuracy, time and energy",
+        "Points of patterns that were trained. Above, a step; below, the steps of the run that reached this accuracy, each at the cost "
+        "of the recorded one. The line joins those that no other beats.",
+        pareto.data,
+        pareto.draw,
+    ),
+)
+
+__all__ = ["STUDY_FIGURES"]
