@@ -15,6 +15,9 @@ from nmsim.result.timeline import KernelTimeline
 from nmsim.result.whole_run import RunTotal, run_totals
 from nmsim.run.choice import RunOptions
 from nmsim.run.kernel import ENGINES
+from nmsim.run.memory_bench import ChaseTiming, StreamTiming
+from nmsim.run.memory_bench import microbench_chase as _chase
+from nmsim.run.memory_bench import microbench_stream as _stream
 from nmsim.run.microbench import MmaTiming, microbench_mma
 from nmsim.run.schemes import SCHEMES
 from nmsim.run.single import GemmResult, check_dimensions, simulate_single, single_kernel, what_if_gemm
@@ -217,6 +220,16 @@ def microbench(
 ) -> MmaTiming:
     """Latency and throughput of one matrix instruction, operands in registers; `acc` is the accumulators' type (FP32 or INT32 if None)."""
     return microbench_mma(as_gpu(_spec(arch, ()), "microbench"), shape, dtype, pattern=pattern, acc=acc, warps=warps, ilp=ilp)
+
+
+def microbench_chase(arch: Machine | str | Path, *, working_set_bytes: int) -> ChaseTiming:
+    """Mean latency of a dependent load, in core cycles: one thread follows pointers in random order over a buffer."""
+    return _chase(as_gpu(_spec(arch, ()), "microbench_chase"), working_set_bytes)
+
+
+def microbench_stream(arch: Machine | str | Path, *, working_set_bytes: int, engine: str | None = None) -> StreamTiming:
+    """Bandwidth of all SMs reading a buffer again and again, past the L1, in GB/s and bytes per core cycle."""
+    return _stream(as_gpu(_spec(arch, ()), "microbench_stream"), working_set_bytes, engine=engine or default_engine())
 
 
 def default_engine() -> str:

@@ -158,6 +158,15 @@ class NocSpec(Block):
     """Bytes per core cycle an SM may send (epilogue)."""
 
 
+class L1Spec(Block):
+    """An SM's L1 as a kernel without shared memory finds it; only the pointer chase passes through it."""
+
+    capacity_bytes: Positive
+    line_bytes: Positive
+    latency_cycles: Positive
+    """From a dependent load to the next, hit."""
+
+
 class L2Spec(Block):
     """The shared L2: capacity, partitions, rate and latency in its own clock."""
 
@@ -275,6 +284,7 @@ class GpuSpec(Block):
     shared_memory: SharedMemorySpec
     tensor_core: TensorCoreSpec
     noc: NocSpec
+    l1: L1Spec | None = None
     l2: L2Spec
     dram: DramSpec
     kernels: KernelsSpec

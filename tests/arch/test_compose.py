@@ -138,7 +138,7 @@ def test_an_override_is_its_own_source(write_machine: Write, small_machine: dict
             "a\nb=1",
             (
                 "--set 'a\\nb=1': 'a\\nb': is not a key that is known here; known keys: sources, schema, name, kind, description, clock, "
-                "sm, shared_memory, tensor_core, noc, l2, dram, kernels, launch, energy, power"
+                "sm, shared_memory, tensor_core, noc, l1, l2, dram, kernels, launch, energy, power"
             ),
         ),
     ],

@@ -78,7 +78,7 @@ MACHINE = [
     Row("L2 far partition", TINY, ["l2.far_latency_cycles=211"], 0.02),
     Row("L2 copies of far blocks", DEEP_SQUARE, ["l2.copies_far_blocks=false"], 0.10, on=["l2.capacity_bytes=4194304"]),
     Row("SM read port", DEEP, [f"noc.sm_port_bytes_per_cycle={FREE}"], 0.02),
-    Row("SM write port", SHORT, [f"noc.sm_write_bytes_per_cycle={FREE}"], 0.06, on=FREE_DRAM),
+    Row("SM write port", SHORT, [f"noc.sm_write_bytes_per_cycle={FREE}"], 0.06, on=[*FREE_DRAM, "dram.refresh_ns=0"]),
     Row("CTA launch", TINY, ["sm.cta_launch_cycles=0"], 0.03),
     Row("shared-memory bandwidth", SMALL, ["shared_memory.bank_bytes=4096"], 0.08),
     Row("shared-memory latency", SMALL, ["shared_memory.latency_cycles=0"], 0.02),

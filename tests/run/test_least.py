@@ -40,8 +40,9 @@ def test_no_candidate_beats_its_least_time_and_the_choice_is_the_fastest_of_all(
     assert (chosen.plan.name, chosen.plan.split_k, chosen.cycles) == (fastest.plan.name, fastest.plan.split_k, fastest.cycles)
 
 
-def test_a_hopeless_candidate_is_not_simulated(spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    simulated = []
+def test_a_hopeless_candidate_is_not_simulated(ampere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without refresh, of which the least time knows nothing, the best of 4096^3 is near enough to its own."""
+    simulated, spec = [], load_arch(ampere, ["dram.refresh_ns=0"])
 
     def watched(*arguments):
         simulated.append(arguments)
