@@ -13,22 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from nmsim.hw.compiled_heap import NEVER
-from nmsim.hw.compiled_loop import chip_loop
+from nmsim.errors import InputError
+from nmsim.hw.compiled_loop import TOO_LONG, chip_loop
+from nmsim.hw.compiled_queue import LAST_TICK
 from nmsim.hw.compiled_state import (
+    BUS_FREE,
+    CHANNEL_WORDS,
     COUNT_ACCESSES,
     COUNT_ACTIVATES,
     COUNT_FETCHED,
-    COUNT_LOOKUPS,
     COUNT_MISSES,
     COUNT_READ,
     COUNT_WRITTEN,
     COUNT_WRITTEN_BACK,
+    LOOKUPS_EVER,
+    STALLS,
+    TOTAL_LONGEST,
     TOTAL_READ,
     TOTAL_UNEXPLAINED,
     TOTAL_WRITTEN,
     L2State,
-    new_ctas,
     new_dram,
     new_l2,
     new_sms,
@@ -41,7 +45,6 @@ from nmsim.hw.outcome import ChipOutcome
 from nmsim.hw.timing import ChipTiming
 from nmsim.keys import source_key
 from nmsim.mapping.plan import SLICES, TILE, KernelPlan
-from nmsim.rules.sharing import PARTS
 
 OBJECT_FOLDER = "compiled"
 """Where in the cache folder compiled code is kept."""
@@ -88,8 +91,8 @@ class CompiledChip:
     def run(self) -> ChipOutcome:
         """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
-        slots = plan.occupancy * timing.sms
-        loop = np.array([plan.mainloop.lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy], dtype=np.int64)
+        ring = 1 << plan.mainloop.lookahead.bit_length()
+        numbers = (plan.mainloop.lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy, ring, LAST_TICK)
         tables = (
             np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
             plan.operands,
@@ -98,36 +101,34 @@ class CompiledChip:
             plan.gather,
             plan.accumulate,
         )
-        dram = new_dram(timing)
-        l2 = self._l2
-        sms = new_sms(timing, len(mainloop.period))
-        totals = np.zeros(3, dtype=np.int64)
+        earlier_look_ups = int(self._l2.scalars[LOOKUPS_EVER])
+        dram, l2, levels = new_dram(timing), self._l2, len(mainloop.period)
+        sms = new_sms(timing.sms, plan.occupancy, plan.operands.shape[1], levels, ring)
+        totals = np.zeros(4, dtype=np.int64)
         tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
         slices = int(plan.ctas[:, SLICES].max(initial=1))
-        ctas = new_ctas(len(plan.ctas), slots)
-        heap: Any = np.full((2, slots + 2), NEVER, dtype=np.int64)
         ticks = _compiled_loop()(
             timing.as_array(),
-            loop,
+            np.array(numbers, dtype=np.int64),
             tables,
             np.array(mainloop.period, dtype=np.int64),
             dram,
             l2,
             sms,
-            ctas,
             np.zeros(tiles, dtype=np.int64),
             np.full(tiles * slices, -1, dtype=np.int64),
             totals,
-            heap[0],
-            heap[1],
-            np.zeros(PARTS, dtype=np.int64),
         )
+        if ticks == TOO_LONG:
+            raise InputError(
+                f"{plan.name} takes more than {LAST_TICK:,} ticks, which the compiled engine can't count", fix="use the simpy engine"
+            )
         self._l2 = rewound(l2)
         return ChipOutcome(
             ticks=int(ticks),
-            reserved_ticks=sms.reserved_ticks,
-            k_tiles=sms.k_tiles,
-            stalls=sms.stalls,
+            reserved_ticks=sms.reserved_ticks.reshape(timing.sms, levels),
+            k_tiles=sms.k_tiles.reshape(timing.sms, levels),
+            stalls=sms.stalls.reshape(timing.sms, STALLS),
             unexplained=int(totals[TOTAL_UNEXPLAINED]),
             l2_read_bytes=int(totals[TOTAL_READ]),
             l2_write_bytes=int(totals[TOTAL_WRITTEN]),
@@ -135,12 +136,12 @@ class CompiledChip:
             dram_write_bytes=int(dram.counts[COUNT_WRITTEN]),
             dram_activates=int(dram.counts[COUNT_ACTIVATES]),
             dram_accesses=int(dram.counts[COUNT_ACCESSES]),
-            block_lookups=int(l2.counts[COUNT_LOOKUPS]),
+            block_lookups=int(l2.scalars[LOOKUPS_EVER]) - earlier_look_ups,
             block_misses=int(l2.counts[COUNT_MISSES]),
             fetched_bytes=int(l2.counts[COUNT_FETCHED]),
             written_back_bytes=int(l2.counts[COUNT_WRITTEN_BACK]),
-            longest_cta=int((ctas.drained - ctas.began).max(initial=0)),
-            drained=int(dram.bus_free.max()),
+            longest_cta=int(totals[TOTAL_LONGEST]),
+            drained=int(dram.channels[BUS_FREE::CHANNEL_WORDS].max()),
         )
 
 

@@ -1,131 +1,136 @@
 """The compiled chip level: one event loop over plain arrays, the same story as `nmsim.hw.chip_events`.
 
-Each CTA has at most one pending event, kept in a binary heap in the canonical order; the handlers below are the steps of
-the CTA process there, in the same order. Modelled and not modelled: as there.
+Each CTA has at most one pending event, which lies in its slot; the handlers below are the steps of the CTA process there,
+in the same order. Modelled and not modelled: as there.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
-from nmsim.hw.compiled_heap import heap_drop_top, heap_push, heap_replace_top
-from nmsim.hw.compiled_memory import sm_load, sm_store
-from nmsim.hw.compiled_state import RING, TOTAL_UNEXPLAINED
+from nmsim.hw.compiled_account import change_level, charge_first_gap, charge_wait, close
+from nmsim.hw.compiled_memory import load, store
+from nmsim.hw.compiled_queue import LAST_TICK, NEVER, event_rank, event_tick, event_word, next_event, requeue
+from nmsim.hw.compiled_state import (
+    BEGAN,
+    CTA,
+    CTA_BATCH,
+    CTA_GROUP,
+    CTA_K_TILES,
+    DRAINED,
+    END_K,
+    EVENT,
+    IN_MAINLOOP,
+    K_TILE,
+    K_TILES,
+    LAST_END,
+    LAST_SPLIT_WAIT,
+    LOOP_DRAIN,
+    LOOP_FILL,
+    LOOP_LIMIT,
+    LOOP_LOOKAHEAD,
+    LOOP_OCCUPANCY,
+    LOOP_TILE_M,
+    LOOP_TILE_N,
+    NEXT_K,
+    NEXT_SLOT,
+    PIPE_FREE,
+    PIPE_REMAINDER,
+    RESERVED,
+    SLOT_WORDS,
+    SM_WORDS,
+    SPLIT_WAIT,
+    STARTED,
+    TOTAL_LONGEST,
+    at,
+)
+from nmsim.hw.compiled_walk import fill_stages, load_k_tile, ring_place
 from nmsim.hw.timing import TIMING_INDEX
-from nmsim.mapping.plan import BATCH, CTA_FIELDS, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE
+from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE
 from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
-from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, START, WRITE, event_key, key_cta, key_rank, key_sm
-from nmsim.rules.jit import rule
+from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, SM_BITS, START, WRITE
+from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
-from nmsim.rules.sharing import PARTS, charge_exposed
-from nmsim.rules.stalls import Stall
 from nmsim.rules.tile import partial_box, partial_bytes, side
 
 _SMS, _CTA_LAUNCH = TIMING_INDEX["sms"], TIMING_INDEX["cta_launch"]
-_CTA_LAUNCH_STALL, _FILL_DRAIN, _SPLIT_K_WAIT = int(Stall.CTA_LAUNCH), int(Stall.FILL_DRAIN), int(Stall.SPLIT_K_WAIT)
-_EPILOGUE_STALL, _IMBALANCE, _NOC_QUEUE = int(Stall.EPILOGUE), int(Stall.IMBALANCE), int(Stall.NOC_QUEUE)
-
-K_TILES = CTA_FIELDS
-"""Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
-_RING_MASK = RING - 1
-(LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY) = range(7)
-"""Fields of the `loop` array: the kernel's own numbers."""
+GIVEN_UP, TOO_LONG = -1, -2
+"""What the loop returns of a run that reached its limit, and of one that reached LAST_TICK."""
 
 
 @rule
-def _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, k_tile, now):
-    """Ask for all operands of a k-tile; leaves its landing and parts in the CTA's stage."""
-    rows, operands, _, _, gather, _ = tables
-    group = rows[cta, GROUP]
-    k0 = rows[cta, K0] + k_tile * loop[LOOP_TILE_K]
-    k1 = min(rows[cta, K1], k0 + loop[LOOP_TILE_K])
-    slot, stage = ctas.slot[cta], k_tile & _RING_MASK
-    landed, critical = -1, (0, 0, 0, 0, 0, 0)
-    for operand in range(operands.shape[1]):
-        t = operands[group, operand]
-        x0, x1, _, _ = side(t[DIMENSION], rows[cta, M0], rows[cta, M1], rows[cta, N0], rows[cta, N1])
-        box = operand_box(t, gather, x0, x1, k0, k1, rows[cta, BATCH])
-        nbytes = operand_bytes(t, x1 - x0, k1 - k0)
-        data, parts = sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
-        if data > landed:
-            landed, critical = data, parts
-    ctas.landed[slot, stage] = landed
-    for part in range(PARTS):
-        ctas.parts[slot, stage, part] = critical[part]
+def _wait_for(sms, slot, tick, rank):
+    """The one event a slot waits for."""
+    sms.slots[at(slot * SLOT_WORDS + EVENT)] = event_word(tick, rank)
 
 
 @rule
-def _charge_wait(sms, totals, scratch, sm, exposed, parts):
-    if exposed <= 0:
-        return
-    for part in range(PARTS):
-        scratch[part] = 0
-    totals[TOTAL_UNEXPLAINED] += charge_exposed(exposed, parts, scratch)
-    for part in range(PARTS):
-        sms.stalls[sm, _NOC_QUEUE + part] += scratch[part]
+def _requeue(loop, sms, sm):
+    requeue(sms.queue, sms.sms, sms.slots, loop[LOOP_OCCUPANCY], sm)
+
+
+@routine
+def _launch(timing, rows, sms, slot, cta, now):
+    """Give a slot the next CTA, if there is one; returns the one after."""
+    place = slot * SLOT_WORDS
+    if cta == rows.shape[0]:
+        sms.slots[at(place + EVENT)] = NEVER
+        return cta
+    sms.slots[at(place + CTA)] = cta
+    sms.slots[at(place + K_TILE)] = sms.slots[at(place + SPLIT_WAIT)] = 0
+    sms.slots[at(place + DRAINED)] = -1
+    row = rows[at(cta)]
+    sms.slots[at(place + K_TILES)] = row[CTA_K_TILES]
+    sms.slots[at(place + CTA_GROUP)], sms.slots[at(place + CTA_BATCH)] = row[GROUP], row[BATCH]
+    sms.slots[at(place + NEXT_K)], sms.slots[at(place + END_K)] = row[K0], row[K1]
+    _wait_for(sms, slot, now + timing[_CTA_LAUNCH], BEGIN)
+    return cta + 1
 
 
 @rule
-def _charge_epilogue(sms, loop, sm, ticks):
-    waited = min(ticks, sms.last_split_wait[sm])
-    drained = min(ticks - waited, loop[LOOP_DRAIN])
-    sms.stalls[sm, _SPLIT_K_WAIT] += waited
-    sms.stalls[sm, _FILL_DRAIN] += drained
-    sms.stalls[sm, _EPILOGUE_STALL] += ticks - waited - drained
+def _begin(timing, loop, tables, levels, dram, l2, sms, totals, sm, slot, now):
+    """Fill the stages."""
+    change_level(sms, sm, levels, 1)
+    sms.slots[at(slot * SLOT_WORDS + BEGAN)] = now
+    count = min(max(1, loop[LOOP_LOOKAHEAD]), sms.slots[at(slot * SLOT_WORDS + K_TILES)])
+    fill_stages(timing, loop, tables, dram, l2, sms, totals, sm, slot, count, now)
+    _wait_for(sms, slot, sms.landed[at(ring_place(loop, slot, 0))] + loop[LOOP_FILL], START)
 
 
 @rule
-def _charge_first_gap(timing, loop, sms, totals, scratch, sm, start, began, parts):
-    gap = start - sms.pipe_free[sm]
-    if gap <= 0:
-        return
-    before = min(gap, max(0, began - sms.pipe_free[sm]))
-    launch = min(before, timing[_CTA_LAUNCH])
-    sms.stalls[sm, _CTA_LAUNCH_STALL] += launch
-    _charge_epilogue(sms, loop, sm, before - launch)
-    fill = min(gap - before, loop[LOOP_FILL])
-    sms.stalls[sm, _FILL_DRAIN] += fill
-    _charge_wait(sms, totals, scratch, sm, gap - before - fill, parts)
-
-
-@rule
-def _begin(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, now):
-    """Fill the stages; returns the tick of the first START."""
-    rows = tables[0]
-    sms.in_mainloop[sm] += 1
-    ctas.began[cta] = now
-    k_tiles = rows[cta, K_TILES]
-    for k_tile in range(min(max(1, loop[LOOP_LOOKAHEAD]), k_tiles)):
-        _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, k_tile, now)
-    return ctas.landed[ctas.slot[cta], 0] + loop[LOOP_FILL]
-
-
-@rule
-def _start(timing, loop, tables, periods, dram, l2, sms, ctas, totals, scratch, sm, cta, now):
-    """One k-tile into the pipe; returns (tick, rank) of the CTA's next event."""
-    rows = tables[0]
-    k_tile = ctas.k_tile[cta]
-    k_tiles = rows[cta, K_TILES]
-    slot, lookahead = ctas.slot[cta], loop[LOOP_LOOKAHEAD]
-    ahead = k_tile + lookahead
-    if lookahead > 0 and ahead < k_tiles:
-        _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, ahead, now)
-    start = max(now, sms.pipe_free[sm])
-    parts = ctas.parts[slot, k_tile & _RING_MASK]
+def _start(timing, loop, tables, periods, dram, l2, sms, totals, sm, slot, now):
+    """One k-tile into the pipe."""
+    own, place = sm * SM_WORDS, slot * SLOT_WORDS
+    k_tile, k_tiles = sms.slots[at(place + K_TILE)], sms.slots[at(place + K_TILES)]
+    ahead = k_tile + loop[LOOP_LOOKAHEAD]
+    if k_tile < ahead < k_tiles:
+        load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, ahead, now)
+    pipe_free = sms.sms[at(own + PIPE_FREE)]
+    landing = ring_place(loop, slot, k_tile)
     if k_tile == 0:
-        _charge_first_gap(timing, loop, sms, totals, scratch, sm, start, ctas.began[cta], parts)
+        charge_first_gap(timing, loop, sms, totals, sm, max(now, pipe_free), sms.slots[at(place + BEGAN)], landing)
     else:
-        _charge_wait(sms, totals, scratch, sm, start - sms.pipe_free[sm], parts)
-    level = sms.in_mainloop[sm] - 1
-    start, done, sms.pipe_remainder[sm] = serve(now, sms.pipe_free[sm], sms.pipe_remainder[sm], 1, periods[level])
-    sms.reserved_ticks[sm, level] += done - start
-    sms.k_tiles[sm, level] += 1
-    sms.pipe_free[sm] = done
-    ctas.k_tile[cta] = k_tile + 1
+        charge_wait(sms, totals, sm, now - pipe_free, landing)
+    level = sms.sms[at(own + IN_MAINLOOP)] - 1
+    start, done, remainder = serve(now, pipe_free, sms.sms[at(own + PIPE_REMAINDER)], 1, periods[at(level)])
+    sms.sms[at(own + PIPE_FREE)] = done
+    sms.sms[at(own + PIPE_REMAINDER)] = remainder
+    sms.sms[at(own + RESERVED)] += done - start
+    sms.sms[at(own + STARTED)] += 1
+    sms.slots[at(place + K_TILE)] = k_tile + 1
     if k_tile + 1 == k_tiles:
-        return done + loop[LOOP_DRAIN], EPILOGUE
-    if lookahead == 0:
-        return done, FETCH
-    return max(done, ctas.landed[slot, (k_tile + 1) & _RING_MASK]), START
+        _wait_for(sms, slot, done + loop[LOOP_DRAIN], EPILOGUE)
+    elif ahead == k_tile:
+        _wait_for(sms, slot, done, FETCH)
+    else:
+        _wait_for(sms, slot, max(done, sms.landed[at(ring_place(loop, slot, k_tile + 1))]), START)
+
+
+@routine
+def _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
+    """Ask for the next k-tile only now: a synchronous copy."""
+    k_tile = sms.slots[at(slot * SLOT_WORDS + K_TILE)]
+    load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, now)
+    _wait_for(sms, slot, max(now, sms.landed[at(ring_place(loop, slot, k_tile))]), START)
 
 
 @rule
@@ -138,106 +143,105 @@ def _output(tables, rows, cta):
     return t, box, operand_bytes(t, x1 - x0, y1 - y0)
 
 
-@rule
-def _read_partial(timing, loop, tables, dram, l2, sms, totals, scratch, sm, cta, now):
+@routine
+def _read_partial(timing, loop, tables, dram, l2, sms, totals, sm, cta, now):
     """Read what the epilogue adds to; returns the tick it has landed, -1 where it only writes."""
     rows, _, _, workspace, _, accumulate = tables
     if rows[cta, SLICE] > 0:
         box = partial_box(rows[cta, TILE], loop[LOOP_TILE_M], loop[LOOP_TILE_N])
         nbytes = partial_bytes(rows[cta, M1] - rows[cta, M0], rows[cta, N1] - rows[cta, N0])
-        return sm_load(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)[0]
+        return load(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)
     if accumulate[rows[cta, GROUP]]:
         t, box, nbytes = _output(tables, rows, cta)
-        return sm_load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)[0]
+        return load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
     return -1
 
 
-@rule
+@routine
 def _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now):
     """Write the output tile, or this slice's partial sums; returns the tick it has left the SM."""
     rows, workspace = tables[0], tables[3]
     if rows[cta, SLICE] + 1 == rows[cta, SLICES]:
         t, box, nbytes = _output(tables, rows, cta)
-        return sm_store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
+        return store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
     box = partial_box(rows[cta, TILE], loop[LOOP_TILE_M], loop[LOOP_TILE_N])
     nbytes = partial_bytes(rows[cta, M1] - rows[cta, M0], rows[cta, N1] - rows[cta, N0])
-    return sm_store(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)
+    return store(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)
 
 
-@rule
-def _close(sms, loop, sm, total):
-    if sms.last_end[sm] > sms.pipe_free[sm]:
-        _charge_epilogue(sms, loop, sm, sms.last_end[sm] - sms.pipe_free[sm])
-    sms.stalls[sm, _IMBALANCE] += total - max(sms.last_end[sm], sms.pipe_free[sm])
+@routine
+def _epilogue(timing, loop, tables, levels, dram, l2, sms, released, waiting, totals, sm, slot, now):
+    """The pipe is left; then, when it is this slice's turn, the tile is read where it is added to, or written."""
+    rows, place = tables[0], slot * SLOT_WORDS
+    cta = sms.slots[at(place + CTA)]
+    if sms.slots[at(place + DRAINED)] < 0:
+        sms.slots[at(place + DRAINED)] = now
+        totals[TOTAL_LONGEST] = max(totals[TOTAL_LONGEST], now - sms.slots[at(place + BEGAN)])
+        change_level(sms, sm, levels, -1)
+    if rows[cta, SLICE] > released[rows[cta, TILE]]:
+        waiting[rows[cta, TILE] * rows[cta, SLICES] + rows[cta, SLICE]] = slot
+        sms.slots[at(place + EVENT)] = NEVER
+        return
+    sms.slots[at(place + SPLIT_WAIT)] = now - sms.slots[at(place + DRAINED)]
+    tick = _read_partial(timing, loop, tables, dram, l2, sms, totals, sm, cta, now)
+    if tick >= 0:
+        _wait_for(sms, slot, tick, WRITE)
+    else:
+        _wait_for(sms, slot, _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now), END)
 
 
-def chip_loop(timing, loop, tables, periods, dram, l2, sms, ctas, released, waiting, totals, heap_ticks, heap_keys, scratch):
-    """Run every CTA to its end; returns the tick of the last. All results are left in the state arrays.
+@routine
+def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
+    """The CTA ends: the next slice of its tile may go on, and the next CTA takes the slot; returns the one after."""
+    cta = sms.slots[at(slot * SLOT_WORDS + CTA)]
+    sms.sms[at(sm * SM_WORDS + LAST_END)] = now
+    sms.sms[at(sm * SM_WORDS + LAST_SPLIT_WAIT)] = sms.slots[at(slot * SLOT_WORDS + SPLIT_WAIT)]
+    if rows[cta, SLICES] > 1:
+        following = rows[cta, SLICE] + 1
+        released[rows[cta, TILE]] = following
+        if following < rows[cta, SLICES]:
+            waiter = waiting[rows[cta, TILE] * rows[cta, SLICES] + following]
+            if waiter >= 0:
+                _wait_for(sms, waiter, now, EPILOGUE)
+                _requeue(loop, sms, waiter // loop[LOOP_OCCUPANCY])
+    return _launch(timing, rows, sms, slot, next_cta, now)
+
+
+def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, totals):
+    """Run every CTA to its end; returns the tick of the last, or why there is none. All results are left in the state arrays.
 
     `tables` is (ctas, operands, outputs, workspace, gather, accumulate); `released` [tiles] counts finished slices,
-    `waiting` [tiles * slices] holds the CTA of a slice that waits for its turn, -1 for none.
+    `waiting` [tiles * slices] holds the slot of a slice that waits for its turn, -1 for none.
     """
-    rows = tables[0]
-    count = rows.shape[0]
-    next_cta, size = 0, 0
-    for round_ in range(loop[LOOP_OCCUPANCY]):
-        for sm in range(timing[_SMS]):
-            if next_cta < count:
-                ctas.slot[next_cta] = round_ * timing[_SMS] + sm
-                size = heap_push(heap_ticks, heap_keys, size, timing[_CTA_LAUNCH], event_key(BEGIN, sm, next_cta))
-                next_cta += 1
-    while size > 0:
-        now, key = heap_ticks[0], heap_keys[0]
-        rank, sm, cta = key_rank(key), key_sm(key), key_cta(key)
+    rows, count = tables[0], timing[_SMS]
+    next_cta = 0
+    for place in range(sms.queue.size):
+        sms.queue[place] = NEVER << SM_BITS
+    for slot_of_sm in range(loop[LOOP_OCCUPANCY]):
+        for sm in range(count):
+            next_cta = _launch(timing, rows, sms, sm * loop[LOOP_OCCUPANCY] + slot_of_sm, next_cta, 0)
+    for sm in range(count):
+        _requeue(loop, sms, sm)
+    while True:
+        event, sm = next_event(sms.queue)
+        now, rank = event_tick(event), event_rank(event)
+        if now >= loop[LOOP_LIMIT]:
+            break
+        slot = sms.sms[at(sm * SM_WORDS + NEXT_SLOT)]
         if rank == START:
-            tick, rank = _start(timing, loop, tables, periods, dram, l2, sms, ctas, totals, scratch, sm, cta, now)
-            heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(rank, sm, cta))
+            _start(timing, loop, tables, periods, dram, l2, sms, totals, sm, slot, now)
         elif rank == BEGIN:
-            tick = _begin(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, now)
-            heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(START, sm, cta))
+            _begin(timing, loop, tables, periods.size, dram, l2, sms, totals, sm, slot, now)
         elif rank == FETCH:
-            k_tile = ctas.k_tile[cta]
-            _load_k_tile(timing, loop, tables, dram, l2, sms, ctas, totals, scratch, sm, cta, k_tile, now)
-            tick = max(now, ctas.landed[ctas.slot[cta], k_tile & _RING_MASK])
-            heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(START, sm, cta))
+            _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
         elif rank == WRITE:
-            tick = _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now)
-            heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(END, sm, cta))
+            cta = sms.slots[at(slot * SLOT_WORDS + CTA)]
+            _wait_for(sms, slot, _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now), END)
         elif rank == EPILOGUE:
-            if ctas.drained[cta] == 0:
-                ctas.drained[cta] = now
-                sms.in_mainloop[sm] -= 1
-            if rows[cta, SLICE] > released[rows[cta, TILE]]:
-                waiting[rows[cta, TILE] * rows[cta, SLICES] + rows[cta, SLICE]] = cta
-                size = heap_drop_top(heap_ticks, heap_keys, size)
-            else:
-                ctas.split_wait[cta] = now - ctas.drained[cta]
-                tick = _read_partial(timing, loop, tables, dram, l2, sms, totals, scratch, sm, cta, now)
-                if tick >= 0:
-                    heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(WRITE, sm, cta))
-                else:
-                    tick = _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now)
-                    heap_replace_top(heap_ticks, heap_keys, size, tick, event_key(END, sm, cta))
+            _epilogue(timing, loop, tables, periods.size, dram, l2, sms, released, waiting, totals, sm, slot, now)
         else:
-            size = heap_drop_top(heap_ticks, heap_keys, size)
-            sms.last_end[sm] = now
-            sms.last_split_wait[sm] = ctas.split_wait[cta]
-            if rows[cta, SLICES] > 1:
-                following = rows[cta, SLICE] + 1
-                released[rows[cta, TILE]] = following
-                waiter = -1
-                if following < rows[cta, SLICES]:
-                    waiter = waiting[rows[cta, TILE] * rows[cta, SLICES] + following]
-                if waiter >= 0:
-                    waiter_sm = ctas.slot[waiter] % timing[_SMS]
-                    size = heap_push(heap_ticks, heap_keys, size, now, event_key(EPILOGUE, waiter_sm, waiter))
-            if next_cta < count:
-                ctas.slot[next_cta] = ctas.slot[cta]
-                size = heap_push(heap_ticks, heap_keys, size, now + timing[_CTA_LAUNCH], event_key(BEGIN, sm, next_cta))
-                next_cta += 1
-    total = 0
-    for sm in range(timing[_SMS]):
-        total = max(total, sms.last_end[sm])
-    for sm in range(timing[_SMS]):
-        _close(sms, loop, sm, total)
-    return total
+            next_cta = _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now)
+        _requeue(loop, sms, sm)
+    if event != NEVER:
+        return TOO_LONG if loop[LOOP_LIMIT] == LAST_TICK else GIVEN_UP
+    return close(loop, sms, count)

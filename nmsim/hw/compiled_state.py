@@ -1,4 +1,4 @@
-"""The arrays the compiled chip level runs on, bundled by unit.
+"""The arrays the compiled chip level runs on: flat, with what is read together side by side, and the place of each word.
 
 Modelled: what the units of `dram`, `l2`, `noc`, `sm` keep. Not modelled: as there.
 """
@@ -12,169 +12,166 @@ from numpy.typing import NDArray
 
 from nmsim.hw.dram import first_refresh
 from nmsim.hw.timing import ChipTiming
+from nmsim.mapping.plan import CTA_FIELDS
 from nmsim.rules.sharing import PARTS
 from nmsim.rules.stalls import Stall
 
 Int64 = NDArray[np.int64]
 
+at = np.uint64
+"""Around an index of compiled code: one that is not negative, so that counting from the end need not be thought of."""
+
+(LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY, LOOP_RING, LOOP_LIMIT) = range(9)
+"""Words of the `loop` array: the kernel's own numbers, the places for k-tiles in flight (a power of two) and the tick at which
+the run is given up."""
+CTA_K_TILES = CTA_FIELDS
+"""Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
+
+BANK_WORDS = 4
+(OPEN_ROW, COLUMN_READY, PRECHARGE_READY) = range(3)
+CHANNEL_WORDS = 4
+(BUS_FREE, BUS_REMAINDER, PENDING_WRITES, REFRESH_WINDOW) = range(4)
+(COUNT_READ, COUNT_WRITTEN, COUNT_ACTIVATES, COUNT_ACCESSES) = range(4)
+
 
 class DramState(NamedTuple):
-    """Banks ([channels * banks]) and channels ([channels]) of the DRAM, and its counters (see COUNT_*)."""
+    """Banks and channels of the DRAM, and its counters (COUNT_*)."""
 
-    open_row: Int64
-    column_ready: Int64
-    precharge_ready: Int64
-    bus_free: Int64
-    bus_remainder: Int64
-    pending_writes: Int64
-    refresh_window: Int64
+    banks: Int64
+    """[channels * banks * BANK_WORDS]."""
+    channels: Int64
+    """[channels * CHANNEL_WORDS]."""
     counts: Int64
 
 
+PLACE_WORDS = 2
+(FILLED, USED) = range(2)
+"""Of a block's place in a partition: tick at which what lies there had come; when it was used (see `nmsim.hw.compiled_l2`)."""
+PARTITION_WORDS = 4
+(PARTITION_FREE, PARTITION_REMAINDER, RESIDENT_BYTES, ORDERED) = range(4)
+"""Of a partition: its server; bytes it holds; length of its heap in `order`, -1 before it pushed anything out."""
+(BLOCKS, DIRTY_STRANGERS, LOOKUPS_EVER) = range(3)
+"""Scalars of the L2: blocks; dirty bytes of an earlier kernel still to be pushed out; look-ups in all launches."""
+(COUNT_MISSES, COUNT_FETCHED, COUNT_WRITTEN_BACK) = range(3)
+
+
 class L2State(NamedTuple):
-    """The block table of each partition as a list in order of use, and the partitions.
+    """Blocks and partitions of the L2, and its counters (COUNT_*). A block has a place in each partition, one beside the other."""
 
-    A block's place in partition p is p * blocks + block; the heads of the lists follow all places.
-    """
-
-    newer: Int64
-    older: Int64
-    """Neighbours in order of use; -1 in `older` marks a place whose block is not resident. [places + partitions]."""
-    dirty: Int64
-    """[places]."""
-    filled: Int64
-    """[places]."""
-    resident_bytes: Int64
-    """[partitions]."""
-    free: Int64
-    remainder: Int64
+    places: Int64
+    """[blocks * partitions * PLACE_WORDS]."""
+    order: Int64
+    """[partitions * blocks]: of each partition a heap of (look-up, block) words, in which the least recently used is found."""
+    partitions: Int64
+    """[partitions * PARTITION_WORDS]."""
     scalars: Int64
-    """Blocks, and dirty bytes of an earlier kernel still to be pushed out."""
     tensors: Int64
     """Descriptors by ascending first block."""
     counts: Int64
 
 
+LINE_WORDS = 8
+"""Of a line of the processor's cache: what an event reads lies in as few of them as possible."""
+SM_WORDS = 2 * LINE_WORDS
+(PORT_FREE, PORT_REMAINDER, PIPE_FREE, PIPE_REMAINDER, IN_MAINLOOP, NEXT_SLOT, STARTED, RESERVED) = range(LINE_WORDS)
+(WRITE_FREE, WRITE_REMAINDER, LAST_END, LAST_SPLIT_WAIT) = range(LINE_WORDS, LINE_WORDS + 4)
+"""Of an SM: its port and its pipe; CTAs in their mainloop, and k-tiles and ticks reserved since their number changed; slot of
+its next event; its write port; end and wait of the last CTA that ended."""
+SLOT_WORDS = 2 * LINE_WORDS
+(EVENT, CTA, K_TILE, K_TILES, CTA_GROUP, CTA_BATCH, NEXT_K, END_K) = range(LINE_WORDS)
+(BEGAN, DRAINED, SPLIT_WAIT) = range(LINE_WORDS, LINE_WORDS + 3)
+"""Of a slot: its one pending event (tick and rank in a word) and the CTA in it; its next k-tile and how many it has; its group
+and batch element; the k from which it loads next and at which it ends; ticks of its life."""
+PART_WORDS = LINE_WORDS
+WALK_WORDS = 4
+(WALK_FIXED, WALK_BYTES) = (0, 2)
+"""Of an operand of a slot: the side of its boxes that stays (two words), bytes of a k-tile of full length."""
+STALLS = len(Stall)
+
+
 class SmState(NamedTuple):
-    """Per-SM state, [SMs] unless said otherwise."""
+    """SMs, the slots in which CTAs sit on them (those of one SM side by side), and the account."""
 
-    port_free: Int64
-    port_remainder: Int64
-    write_free: Int64
-    write_remainder: Int64
-    in_mainloop: Int64
-    pipe_free: Int64
-    pipe_remainder: Int64
-    reserved_ticks: Int64
-    """[SMs, c]."""
-    k_tiles: Int64
-    """[SMs, c]."""
-    stalls: Int64
-    """[SMs, stalls]."""
-    last_end: Int64
-    last_split_wait: Int64
-
-
-class CtaState(NamedTuple):
-    """Per-CTA state, [CTAs]; k-tiles in flight are kept by slot, in a ring of stages."""
-
-    k_tile: Int64
-    began: Int64
-    drained: Int64
-    split_wait: Int64
-    slot: Int64
+    sms: Int64
+    """[SMs * SM_WORDS]."""
+    slots: Int64
+    """[slots * SLOT_WORDS]."""
     landed: Int64
-    """[slots, RING]."""
+    """[slots * ring]: tick at which each k-tile in flight has landed."""
     parts: Int64
-    """[slots, RING, PARTS]."""
+    """[slots * ring * PART_WORDS]: its time by part."""
+    walks: Int64
+    """[slots * operands * WALK_WORDS]."""
+    reserved_ticks: Int64
+    """[SMs * c]."""
+    k_tiles: Int64
+    """[SMs * c]."""
+    stalls: Int64
+    """[SMs * STALLS]."""
+    queue: Int64
+    """Tournament of the SMs' next events, see `nmsim.hw.compiled_queue`."""
 
 
-RING = 16
-"""Places for k-tiles in flight: a power of two, at least the most stages a tile may have."""
-(COUNT_READ, COUNT_WRITTEN, COUNT_ACTIVATES, COUNT_ACCESSES) = range(4)
-(COUNT_LOOKUPS, COUNT_MISSES, COUNT_FETCHED, COUNT_WRITTEN_BACK) = range(4)
-(BLOCKS, DIRTY_STRANGERS) = range(2)
-(TOTAL_READ, TOTAL_WRITTEN, TOTAL_UNEXPLAINED) = range(3)
+(TOTAL_READ, TOTAL_WRITTEN, TOTAL_UNEXPLAINED, TOTAL_LONGEST) = range(4)
+"""Bytes read and written by the SMs; ticks that no reason was found for; ticks of the CTA with the longest mainloop."""
+
+
+def aligned_zeros(words: int) -> Int64:
+    """Zeros that start on a line of the processor's cache."""
+    room = np.zeros(words + LINE_WORDS, dtype=np.int64)
+    skip = -(room.ctypes.data // room.itemsize) % LINE_WORDS
+    return room[skip : skip + words]
 
 
 def new_dram(timing: ChipTiming) -> DramState:
     """Idle channels, all rows closed."""
-    banks, channels = timing.channels * (timing.bank_mask + 1), timing.channels
-    return DramState(
-        open_row=np.full(banks, -1, dtype=np.int64),
-        column_ready=np.zeros(banks, dtype=np.int64),
-        precharge_ready=np.zeros(banks, dtype=np.int64),
-        bus_free=np.zeros(channels, dtype=np.int64),
-        bus_remainder=np.zeros(channels, dtype=np.int64),
-        pending_writes=np.zeros(channels, dtype=np.int64),
-        refresh_window=np.array([first_refresh(timing, channel) for channel in range(channels)], dtype=np.int64),
-        counts=np.zeros(4, dtype=np.int64),
-    )
+    banks = aligned_zeros(timing.channels * (timing.bank_mask + 1) * BANK_WORDS)
+    banks[OPEN_ROW::BANK_WORDS] = -1
+    channels = aligned_zeros(timing.channels * CHANNEL_WORDS)
+    channels[REFRESH_WINDOW::CHANNEL_WORDS] = [first_refresh(timing, channel) for channel in range(timing.channels)]
+    return DramState(banks, channels, np.zeros(4, dtype=np.int64))
 
 
 def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int) -> L2State:
     """An L2 that holds nothing of this kernel, and `dirty_strangers` bytes to be written back."""
-    partitions = timing.partition_mask + 1
-    places = partitions * blocks
-    older = np.full(places + partitions, -1, dtype=np.int64)
-    newer = np.full(places + partitions, -1, dtype=np.int64)
-    older[places:] = newer[places:] = np.arange(places, places + partitions)
+    count = timing.partition_mask + 1
+    partitions = np.zeros(count * PARTITION_WORDS, dtype=np.int64)
+    partitions[ORDERED::PARTITION_WORDS] = -1
     return L2State(
-        newer=newer,
-        older=older,
-        dirty=np.zeros(places, dtype=np.int64),
-        filled=np.zeros(places, dtype=np.int64),
-        resident_bytes=np.zeros(partitions, dtype=np.int64),
-        free=np.zeros(partitions, dtype=np.int64),
-        remainder=np.zeros(partitions, dtype=np.int64),
-        scalars=np.array([blocks, dirty_strangers], dtype=np.int64),
+        places=aligned_zeros(blocks * count * PLACE_WORDS),
+        order=np.zeros(blocks * count, dtype=np.int64),
+        partitions=partitions,
+        scalars=np.array([blocks, dirty_strangers, 0], dtype=np.int64),
         tensors=tensors,
-        counts=np.zeros(4, dtype=np.int64),
+        counts=np.zeros(3, dtype=np.int64),
     )
 
 
 def rewound(l2: L2State) -> L2State:
     """The same contents with all times and counters at zero: what the next launch of the kernel finds."""
-    fresh = l2._replace(
-        filled=np.zeros_like(l2.filled),
-        free=np.zeros_like(l2.free),
-        remainder=np.zeros_like(l2.remainder),
-        counts=np.zeros_like(l2.counts),
-        scalars=np.array([l2.scalars[BLOCKS], 0], dtype=np.int64),
-    )
-    return fresh
+    partitions, scalars = l2.partitions.copy(), l2.scalars.copy()
+    for word in (PARTITION_FREE, PARTITION_REMAINDER):
+        partitions[word::PARTITION_WORDS] = 0
+    scalars[DIRTY_STRANGERS] = 0
+    l2.places[FILLED::PLACE_WORDS] = 0
+    return l2._replace(partitions=partitions, scalars=scalars, counts=np.zeros_like(l2.counts))
 
 
-def new_sms(timing: ChipTiming, levels: int) -> SmState:
-    """Idle SMs; `levels` is how many resident CTAs the mainloop has a rate for."""
-
-    def zeros() -> Int64:
-        return np.zeros(timing.sms, dtype=np.int64)
-
+def new_sms(sms: int, occupancy: int, operands: int, levels: int, ring: int) -> SmState:
+    """Idle SMs; `levels` is how many resident CTAs the mainloop has a rate for, `ring` the places for k-tiles in flight."""
+    zeros = aligned_zeros
+    slots = sms * occupancy
     return SmState(
-        port_free=zeros(),
-        port_remainder=zeros(),
-        write_free=zeros(),
-        write_remainder=zeros(),
-        in_mainloop=zeros(),
-        pipe_free=zeros(),
-        pipe_remainder=zeros(),
-        reserved_ticks=np.zeros((timing.sms, levels), dtype=np.int64),
-        k_tiles=np.zeros((timing.sms, levels), dtype=np.int64),
-        stalls=np.zeros((timing.sms, len(Stall)), dtype=np.int64),
-        last_end=zeros(),
-        last_split_wait=zeros(),
+        sms=zeros(sms * SM_WORDS),
+        slots=zeros(slots * SLOT_WORDS),
+        landed=zeros(slots * ring),
+        parts=zeros(slots * ring * PART_WORDS),
+        walks=zeros(slots * operands * WALK_WORDS),
+        reserved_ticks=zeros(sms * levels),
+        k_tiles=zeros(sms * levels),
+        stalls=zeros(sms * STALLS),
+        queue=zeros(2 << (sms - 1).bit_length()),
     )
 
 
-def new_ctas(ctas: int, slots: int) -> CtaState:
-    """Every CTA still to come."""
-    return CtaState(
-        k_tile=np.zeros(ctas, dtype=np.int64),
-        began=np.zeros(ctas, dtype=np.int64),
-        drained=np.zeros(ctas, dtype=np.int64),
-        split_wait=np.zeros(ctas, dtype=np.int64),
-        slot=np.zeros(ctas, dtype=np.int64),
-        landed=np.zeros((slots, RING), dtype=np.int64),
-        parts=np.zeros((slots, RING, PARTS), dtype=np.int64),
-    )
+assert PART_WORDS >= PARTS

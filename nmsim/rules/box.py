@@ -93,6 +93,29 @@ def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tu
 
 
 @rule
+def fixed_side(t, box: tuple[int, int, int, int]) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    """The side of a box that follows x alone, where there is one: rows of kind ROWS, bytes of kind COLUMNS."""
+    if t[KIND] == ROWS:
+        return box[0], box[1]
+    return box[2], box[3]
+
+
+@rule
+def next_box(t, gather, fixed: tuple[int, int], x0: int, x1: int, k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """`operand_box`, given the `fixed_side` of a box of the same x and batch element: only what follows k is worked out."""
+    kind = t[KIND]
+    if kind == ROWS:
+        skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
+        byte_lo = stored_bytes(k0, t[BITS], t[KEEP_N], t[KEEP_M])
+        byte_hi = stored_bytes(k1, t[BITS], t[KEEP_N], t[KEEP_M])
+        return fixed[0], fixed[1], byte_lo + skip, max(byte_hi, byte_lo + 1) + skip
+    if kind == COLUMNS:
+        rows = batch * t[ROWS_PER_BATCH] + t[ROW_OFFSET]
+        return k0 + rows, k1 + rows, fixed[0], fixed[1]
+    return operand_box(t, gather, x0, x1, k0, k1, batch)
+
+
+@rule
 def operand_bytes(t, x_length: int, k_length: int) -> int:  # type: ignore[no-untyped-def]
     """Bytes of an operand tile that travel to the SM: the in-range ones."""
     if t[KEEP_M] > 1:

@@ -15,12 +15,19 @@ Function = TypeVar("Function", bound=Callable[..., object])
 NUMBA = find_spec("numba") is not None
 """Whether the compiled engine can serve."""
 
-_waiting: list[Callable[..., object]] = []
+_waiting: list[tuple[Callable[..., object], bool]] = []
+"""Functions, and whether they are inlined wherever they are called."""
 
 
 def rule(function: Function) -> Function:
     """Let compiled code call the function, inlined there; Python still calls it as written."""
-    _waiting.append(function)
+    _waiting.append((function, True))
+    return function
+
+
+def routine(function: Function) -> Function:
+    """Let compiled code call the function, compiled once: for what is long or rare, so that what is neither stays small."""
+    _waiting.append((function, False))
     return function
 
 
@@ -28,6 +35,7 @@ def register_rules() -> None:
     """Tell numba of every rule imported so far: once before anything that calls rules is compiled."""
     from numba import extending
 
-    register: Any = extending.register_jitable(forceinline=True)
+    register: Any = extending.register_jitable
     while _waiting:
-        register(_waiting.pop())
+        function, inlined = _waiting.pop()
+        register(forceinline=inlined)(function)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
+from nmsim.errors import InputError
 from nmsim.hw.chip_compiled import run_compiled
 from nmsim.hw.chip_events import run_events
 from nmsim.hw.mainloop import MainloopTicks
@@ -144,3 +146,21 @@ def test_ideal_memory_leaves_launch_fill_mma_and_drain(run: Run) -> None:
     outcome = launch(run, timing, 16, 16, 48)
     assert outcome.ticks == LAUNCH + FILL + 3 * PERIOD + DRAIN
     assert (outcome.l2_read_bytes, outcome.block_lookups, outcome.dram_read_bytes) == (0, 0, 0)
+
+
+def test_a_run_longer_than_the_compiled_engine_can_count_is_refused_rather_than_wrapped() -> None:
+    long = machine(cta_launch=1 << 45)
+    assert launch(run_compiled, long, 16, 16, 16).ticks > 1 << 45
+    with pytest.raises(InputError, match="simpy engine"):
+        launch(run_compiled, machine(cta_launch=1 << 46), 16, 16, 16)
+    assert launch(run_events, machine(cta_launch=1 << 46), 16, 16, 16).ticks > 1 << 46
+
+
+def test_replacement_is_by_least_use_when_blocks_are_used_again_and_again_before_one_has_to_go() -> None:
+    """Operands that almost fit: every block is looked up many times between two evictions, in an order that changes."""
+    for capacity, copies in product(range(1_500, 20_000, 1_500), (0, 1)):
+        numbers = {"l2_capacity": capacity, "l2_copies": copies, "partition_mask": 1}
+        timing = machine(sms=3, bus_rate=TICK_PER_BYTE, l2_rate=TICK_PER_BYTE, **numbers)
+        events, compiled = (launch(run, timing, 96, 80, 128, stages=3) for run in (run_events, run_compiled))
+        assert events.equals(compiled)
+        assert events.block_misses > 0

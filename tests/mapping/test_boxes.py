@@ -166,3 +166,21 @@ def test_tensors_share_no_block_and_no_address() -> None:
         addresses = int(descriptor[box.ADDRESS]) + tensor.rows * tensor.pitch_bytes
         blocks += -(-tensor.rows >> int(descriptor[box.ROW_SHIFT])) * int(descriptor[box.BLOCK_COLUMNS])
     assert layout.blocks == blocks
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), kind=st.sampled_from([box.ROWS, box.COLUMNS, box.GATHER_K, box.GATHER_X]))
+def test_a_box_worked_out_from_its_fixed_side_is_the_box(data: st.DataObject, kind: int) -> None:
+    gather = sorted(data.draw(st.sets(st.integers(0, 60), min_size=48, max_size=48)))
+    fields = {name: data.draw(st.integers(0, 40)) for name in (box.ROWS_PER_BATCH, box.BYTES_PER_BATCH, box.ROW_OFFSET, box.BYTE_OFFSET)}
+    keep = data.draw(st.sampled_from([(1, 1), (2, 4), (1, 2)])) if kind == box.ROWS else (1, 1)
+    bits = data.draw(st.sampled_from([2, 4, 8, 16, 32]))
+    view = View("T", kind, 0, bits, keep, fields, np.array(gather) if kind in (box.GATHER_K, box.GATHER_X) else None)
+    layout = Layout((Tensor("T", 2000, 512),), BLOCK_BYTES, INTERLEAVE_BYTES)
+    descriptor = [int(value) for value in layout.view(view)]
+    cut = st.integers(0, 47)
+    (x0, x1), (k0, k1), (other0, other1) = (sorted((data.draw(cut), data.draw(cut))) for _ in range(3))
+    batch = data.draw(st.integers(0, 3))
+    known = box.fixed_side(descriptor, box.operand_box(descriptor, gather, x0, x1 + 1, other0, other1 + 1, batch))
+    expected = box.operand_box(descriptor, gather, x0, x1 + 1, k0, k1 + 1, batch)
+    assert box.next_box(descriptor, gather, known, x0, x1 + 1, k0, k1 + 1, batch) == expected
