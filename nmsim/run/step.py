@@ -98,7 +98,7 @@ class Simulator:
     def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
         lowered = lower(self.spec, trace, gemm, scheme)
         run = self._best(lowered)
-        if scheme == "tile_wise" and lowered.ran_sparse:
+        if lowered.tile_wise:
             dense = lower(self.spec, trace, gemm, "dense")
             if self._best(dense).cycles < run.cycles:
                 reason = f"{lowered.reason}; slower than dense here, so it runs dense"

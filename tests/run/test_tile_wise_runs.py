@@ -13,9 +13,10 @@ from nmsim.mapping.lower import lower_dense
 from nmsim.mapping.tile_wise import lower_tile_wise
 from nmsim.run.choice import RunOptions, best_kernel, run_at
 from nmsim.run.kernel import KernelRun
-from nmsim.workload.catalogue import conv_gemms, linear_gemms
-from nmsim.workload.gemm import PHASES, ConvGeometry, Gemm
-from nmsim.workload.trace import TileWisePlan
+from nmsim.run.schemes import lower
+from nmsim.workload.catalogue import WeightStructure, conv_gemms, linear_gemms
+from nmsim.workload.gemm import PHASES, ConvGeometry, Gemm, Phase
+from nmsim.workload.trace import Provenance, TileWisePlan, Trace
 
 OPTIONS = RunOptions()
 WIDTH = 128
@@ -89,3 +90,19 @@ def test_a_strided_convolution_runs_tile_wise_faster_than_dense(phase: str, spec
     plan = plan_of(512, 9 * 256, 256, [9 * 128] * 2)
     dense, sparse = (best_kernel(spec, problem, OPTIONS) for problem in (lower_convolution(gemm, None), lower_tile_wise(gemm, plan)))
     assert sparse.cycles < dense.cycles
+
+
+def test_a_recorded_tile_wise_layer_runs_its_tiles_in_every_product_of_the_traced_scheme(spec: GpuSpec) -> None:
+    structure: dict[Phase, WeightStructure] = {
+        "forward": WeightStructure(None, None, None, "tile_wise"),
+        "backward_data": WeightStructure(None, None, None, "tile_wise"),
+    }
+    gemms = linear_gemms("fc", 2048, 2048, 2048, "fp16", weight_structure=structure)
+    beside = linear_gemms("head", 2048, 2048, 2048, "fp16")
+    provenance = Provenance("shapes-only", "mlp", "", "tile-wise", {}, 0, 0, None, None, {})
+    plans = {"1/4": {"fc": plan_of(2048, 2048, 1024, [1024] * 8)}}
+    trace = Trace("tw", provenance, 2048, "fp16", (*gemms, *beside), tile_wise=plans, own_density="1/4")
+    for gemm in trace.gemms:
+        traced, baseline = lower(spec, trace, gemm, "traced"), lower(spec, trace, gemm, "tile_wise")
+        assert traced.tile_wise == (gemm.module == "fc")
+        assert traced.key == baseline.key
