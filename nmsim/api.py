@@ -23,6 +23,7 @@ from nmsim.run.schemes import SCHEMES
 from nmsim.run.single import GemmResult, check_dimensions, simulate_single, single_kernel, what_if_gemm
 from nmsim.run.step import Progress
 from nmsim.run.systolic import simulate_systolic
+from nmsim.run.tile_wise import TileWiseShape, simulate_tile_wise
 from nmsim.run.timeline import TimelineWindow, kernel_timeline
 from nmsim.run.timeline import trace_timelines as record_trace
 from nmsim.run.trace import simulate_trace
@@ -35,6 +36,7 @@ from nmsim.workload.store import read_trace as load_trace
 from nmsim.workload.trace import Trace
 
 __all__ = [
+    "TileWiseShape",
     "TimelineWindow",
     "gemm_timeline",
     "load_arch",
@@ -143,10 +145,12 @@ def simulate_gemm(
     l2: str = "cold",
     engine: str | None = None,
     overrides: Sequence[str] = (),
+    tile_wise: TileWiseShape | None = None,
 ) -> GemmResult:
-    """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense or N:M sparse.
+    """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense, N:M sparse or tile-wise.
 
-    Any kind of machine; a systolic one has neither L2 nor engines to choose from, and compresses B only.
+    Any kind of machine; a systolic one has neither L2 nor engines to choose from, and compresses B only. `tile_wise` says what B
+    keeps of its columns and rows (GPUs only); with a `pattern` too, each tile is compressed besides.
     """
     spec = _spec(arch, overrides)
     gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
@@ -154,7 +158,11 @@ def simulate_gemm(
     if not isinstance(spec, GpuSpec):
         if options.warm:
             raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
+        if tile_wise is not None:
+            raise InputError(f"{spec.name} is of kind {spec.kind}: gathered tiles are modelled on GPUs", path="--tile-wise")
         return simulate_systolic(spec, gemm, parsed, sparse_operand)
+    if tile_wise is not None:
+        return simulate_tile_wise(spec, gemm, tile_wise, parsed, options)
     return simulate_single(spec, gemm, parsed, sparse_operand, options)
 
 

@@ -239,6 +239,10 @@ class KernelsSpec(Block):
     """CTA columns of one swizzled raster band (dense and N:M kernels)."""
     registers_per_thread: Positive
     """Registers a thread needs beside its accumulators."""
+    max_resident_ctas: Positive | None = None
+    """CTAs of one kernel an SM holds at most, where the library's kernels are built for fewer than would fit."""
+    operand_copy: Literal["async", "sync"] = "async"
+    """How operands reach shared memory: `async` past the registers (cp.async, TMA), or `sync`: loaded, waited for and stored by the warps."""
 
 
 class LaunchSpec(Block):

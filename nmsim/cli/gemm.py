@@ -10,6 +10,8 @@ import typer
 
 from nmsim.cli.timeline import DEFAULT_SMS, Cycles, TimelineFile, WatchedSms, save_timelines, timeline_window
 
+from nmsim.errors import InputError
+
 if TYPE_CHECKING:
     from nmsim.run.single import GemmResult
 
@@ -32,6 +34,13 @@ def gemm(
     ] = "cold",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
+    tile_wise: Annotated[
+        bool, typer.Option("--tile-wise", help="Prune B tile-wise: keep --keep-n columns, and --keep-k rows in each tile of them.")
+    ] = False,
+    tile: Annotated[int, typer.Option(help="Columns of a tile (with --tile-wise).")] = 128,
+    keep_n: Annotated[int | None, typer.Option(help="Columns of B that are kept; all without it.")] = None,
+    keep_k: Annotated[int | None, typer.Option(help="Rows of B that each tile keeps; all without it.")] = None,
+    streams: Annotated[bool, typer.Option("--streams", help="A launch a tile, instead of one for all tiles.")] = False,
     timeline: TimelineFile = None,
     sm: WatchedSms = DEFAULT_SMS,
     cycles: Cycles = None,
@@ -47,15 +56,19 @@ def gemm(
 
       nmsim gemm arch_configs/ampere.yaml --m 8192 --n 8192 --k 8192 --set sm.count=144
 
+      nmsim gemm arch_configs/volta.yaml --m 12800 --n 768 --k 3072 --tile-wise --keep-n 384 --keep-k 1536
+
       nmsim gemm arch_configs/ampere.yaml --m 4096 --n 4096 --k 4096 --timeline gemm.json.gz --sm 0-1 --cycles 0:20000
 
       nmsim gemm arch_configs/systolic_128.yaml --m 1024 --n 1024 --k 1024 --pattern 2:4 --set array.overlap=none
     """
-    from nmsim.api import gemm_timeline, load_arch, simulate_gemm
+    from nmsim.api import TileWiseShape, gemm_timeline, load_arch, simulate_gemm
     from nmsim.cli.progress import announce_engine
     from nmsim.report.timeline import check_timeline_file
 
     window = timeline_window(sm, cycles)
+    if tile_wise and timeline is not None:
+        raise InputError("draws a dense or N:M GEMM", path="--timeline", fix="leave --tile-wise out")
     if timeline is not None:
         check_timeline_file(timeline)
     spec = load_arch(arch, overrides or ())
@@ -73,7 +86,8 @@ def gemm(
         "l2": l2,
         "engine": engine,
     }
-    result = simulate_gemm(spec, **asked)
+    kept = TileWiseShape(tile, n if keep_n is None else keep_n, k if keep_k is None else keep_k, streams) if tile_wise else None
+    result = simulate_gemm(spec, **asked, tile_wise=kept)
     if timeline is not None:
         save_timelines((gemm_timeline(spec, **asked, window=window),), timeline)
     if as_json:

@@ -78,11 +78,13 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         mma = best_mma(spec, problem.dtype, pattern, tile)
         if mma is None:
             continue
-        key = mainloop_key(tile, problem, mma)
+        key = mainloop_key(tile, problem, mma, spec.kernels.operand_copy)
         fragments = fragments_of(key, mma, problem.code)
         resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread)
         if not resident:
             continue
+        if spec.kernels.max_resident_ctas is not None and resident > spec.kernels.max_resident_ctas:
+            resident, limiter = spec.kernels.max_resident_ctas, "library"
         k_tiles = -(-shortest // key.cta_tile[2])
         for split_k in (1, 2, 3, 4, 6, 8, 12, 16):
             if split_k > min(spec.kernels.max_split_k, k_tiles):
@@ -95,7 +97,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
     return found[:keep]
 
 
-def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec) -> MainloopKey:
+def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec, copy: str = "async") -> MainloopKey:
     """A kernel template for the problem's element type and pattern."""
     bits = element_bits(problem.dtype)
     tile_m, tile_n, k_bytes = tile.cta
@@ -114,6 +116,7 @@ def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec) -> MainloopKey:
         stages=tile.stages,
         mma_shape=mma.shape,
         copy_bytes=copy_bytes,
+        copy=copy,
     )
 
 

@@ -4,9 +4,10 @@ A tile keeps n_j output columns and k_j reduction rows of W[K, N]. Each tile is 
 as the authors batch equal tiles): `forward` multiplies X with the tile's k_j gathered rows, `backward_data` reuses the tile with
 n_j as the reduction and adds to the rows it keeps, `backward_weight` computes only the kept sub-block.
 
-Modelled: kept sizes of every tile, load imbalance, gathered look-ups, the read-modify-write of dX.
-Not modelled: the order in which tiles add to the rows of dX that they share (as atomic additions would, in any order), and the
-zeroing of rows that no tile writes; reading the lists of kept rows. Activations are taken as kept transposed by their producer
+Modelled: kept sizes of every tile, load imbalance, gathered look-ups. Tiles that share rows of dX add to it by reductions (as
+red.global.add does: the L2 adds, so that none is lost and their order is that of arrival); each costs the read and the write of
+what it adds to. dX is zeroed before, by a pass of its own in a step (`nmsim.run.step`).
+Not modelled: rounding that depends on the order of the additions; reading the lists of kept rows. Activations are taken as kept transposed by their producer
 (so that a gathered row is contiguous), outputs as packed; a convolution's kept (r, s, c) rows as spread evenly over its taps,
 in backward_data rounded up to whole channels.
 """
@@ -22,6 +23,8 @@ from nmsim.mapping.lower import row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
 from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, pixels_read, residues
 from nmsim.rules import box
+from nmsim.sparsity.encoding import GroupCode
+from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 from nmsim.workload.gemm import ConvGeometry, Gemm
 from nmsim.workload.trace import TileWisePlan
@@ -38,6 +41,39 @@ def lower_tile_wise(gemm: Gemm, plan: TileWisePlan) -> Problem:
     else:
         tensors, groups = _backward_weight(gemm, plan)
     return Problem(gemm.id, gemm.dtype, None, tuple(tensors), tuple(groups), 1, gemm.macs)
+
+
+def lower_tile_vector_wise(gemm: Gemm, plan: TileWisePlan, native: NMPattern, code: GroupCode) -> Problem:
+    """TVW (Guo et al., arXiv 2402.10876): the tiles of a linear `forward` product, N:M along their kept rows, as compressed operand A.
+
+    ValueError for another product: in those the reduction does not run along the kept rows of W.
+    """
+    if gemm.phase != "forward" or gemm.conv is not None:
+        raise ValueError("only a linear forward product has N:M tiles along its reduction")
+    bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
+    tokens, kept, keep_codes = gemm.m, int(plan.columns.sum()), (code.per_group, native.m)
+    tensors = [Tensor("X", gemm.k, row_bytes(tokens, bits)), Tensor("D", tokens, row_bytes(kept, out_bits))]
+    groups = []
+    for index, (width, rows) in enumerate(tiles_of(plan)):
+        values = Tensor(f"W{index}", width, row_bytes(native.compressed_k(len(rows)), bits))
+        metadata = Tensor(f"E{index}", width, row_bytes(-(-len(rows) // native.m) * code.per_group, code.bits))
+        tensors += [values, metadata]
+        view_w = View(values.name, box.ROWS, 0, bits, (native.n, native.m))
+        view_e = View(metadata.name, box.ROWS, 0, code.bits, keep_codes)
+        view_x = View("X", box.GATHER_K, 1, bits, gather=rows)
+        view_d = View("D", box.ROWS, 1, out_bits, fields={box.BYTE_OFFSET: row_bytes(index * plan.tile_width, out_bits)})
+        groups.append(Group(width, tokens, len(rows), (view_w, view_x, view_e), view_d))
+    return Problem(gemm.id, gemm.dtype, native, tuple(tensors), tuple(groups), 1, gemm.macs, code=code)
+
+
+def even_plan(k: int, n: int, tile_width: int, keep_n: int, keep_k: int) -> TileWisePlan:
+    """A plan for a weight W[k, n] that keeps `keep_n` columns and, in every tile of them, `keep_k` rows, evenly spread and staggered."""
+    tiles = -(-keep_n // tile_width)
+    columns, rows = np.zeros(n, dtype=np.bool_), np.zeros((tiles, k), dtype=np.bool_)
+    columns[np.arange(keep_n) * n // keep_n] = True
+    for tile in range(tiles):
+        rows[tile, (np.arange(keep_k) * k // keep_k + tile) % k] = True
+    return TileWisePlan(tile_width, columns, rows)
 
 
 def tiles_of(plan: TileWisePlan) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -68,6 +104,7 @@ def _forward(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]
 def _backward_data(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[Group]]:
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     tokens, kept = gemm.m, int(plan.columns.sum())
+    shared = sum(1 for _ in tiles_of(plan)) > 1
     tensors = [Tensor("dY", tokens, row_bytes(kept, bits)), Tensor("D", gemm.n, row_bytes(tokens, out_bits))]
     groups = []
     for index, (width, rows) in enumerate(tiles_of(plan)):
@@ -76,7 +113,7 @@ def _backward_data(gemm: Gemm, plan: TileWisePlan) -> tuple[list[Tensor], list[G
         view_dy = View("dY", box.ROWS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(index * plan.tile_width, bits)})
         view_w = View(weight.name, box.COLUMNS, 1, bits)
         view_d = View("D", box.GATHER_X, 1, out_bits, gather=rows)
-        groups.append(Group(tokens, len(rows), width, (view_dy, view_w), view_d, accumulate=index > 0))
+        groups.append(Group(tokens, len(rows), width, (view_dy, view_w), view_d, accumulate=shared))
     return tensors, groups
 
 
@@ -108,6 +145,7 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
         "backward_weight": [gradient, source],
     }[gemm.phase]
     groups: list[Group] = []
+    shared = sum(1 for _ in tiles_of(plan)) > 1
     for index, (width, rows) in enumerate(tiles_of(plan)):
         channels, offset = -(-len(rows) // taps), index * plan.tile_width
         under_taps = input_under_taps(conv, channels, bits)
@@ -118,7 +156,7 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
             tensors.append(weight)
             groups.append(Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d))
         elif gemm.phase == "backward_data":
-            of_tile = _residue_products(gemm, conv, index, width, channels, row_bytes(offset, bits))
+            of_tile = _residue_products(gemm, conv, index, width, channels, row_bytes(offset, bits), shared=shared)
             tensors += [weight for weight, _ in of_tile]
             groups += [group for _, group in of_tile]
         else:
@@ -130,8 +168,13 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
     return tensors, groups
 
 
-def _residue_products(gemm: Gemm, conv: ConvGeometry, tile: int, width: int, channels: int, byte_offset: int) -> list[tuple[Tensor, Group]]:
-    """One tile's weight and product for each residue of the stride: `width` columns of dY under its taps, into `channels` of dX."""
+def _residue_products(
+    gemm: Gemm, conv: ConvGeometry, tile: int, width: int, channels: int, byte_offset: int, *, shared: bool
+) -> list[tuple[Tensor, Group]]:
+    """One tile's weight and product for each residue of the stride: `width` columns of dY under its taps, into `channels` of dX.
+
+    `shared`: other tiles add to the same pixels.
+    """
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     found: list[tuple[Tensor, Group]] = []
     for residue in residues(conv):
@@ -141,5 +184,5 @@ def _residue_products(gemm: Gemm, conv: ConvGeometry, tile: int, width: int, cha
         operands = (View("dY", box.PIXELS_X, 0, bits, fields=fields), View(weight.name, box.ROWS, 1, bits))
         view_d = View("D", box.PIXELS_X, 0, out_bits, fields=input_pixels(conv, residue, channels, out_bits))
         pixels = conv.batch * residue.rows * residue.columns
-        found.append((weight, Group(pixels, channels, k, operands, view_d, accumulate=tile > 0)))
+        found.append((weight, Group(pixels, channels, k, operands, view_d, accumulate=shared)))
     return found

@@ -80,7 +80,7 @@ def simulate_single(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse
     dense = under_power_cap(spec, best_kernel(spec, lower_dense(gemm), options), options)
     problem, notes = _sparse_problem(spec, gemm, pattern, sparse)
     run = dense if problem is None else under_power_cap(spec, best_kernel(spec, problem, options), options)
-    return _result(spec, gemm, run, dense, pattern, options, notes)
+    return gemm_result(spec, gemm, run, dense, options, notes, str(pattern))
 
 
 def single_kernel(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse: str, options: RunOptions) -> KernelRun:
@@ -100,15 +100,24 @@ def _sparse_problem(spec: GpuSpec, gemm: Gemm, pattern: NMPattern | None, sparse
     return lower_nm(gemm, sparse, native.pattern, spec.metadata_code(gemm.dtype, native.pattern)), notes
 
 
-def _result(
-    spec: GpuSpec, gemm: Gemm, run: KernelRun, dense: KernelRun, pattern: NMPattern | None, options: RunOptions, notes: tuple[str, ...]
+def gemm_result(
+    spec: GpuSpec,
+    gemm: Gemm,
+    run: KernelRun,
+    dense: KernelRun,
+    options: RunOptions,
+    notes: tuple[str, ...],
+    what: str,
+    more_launches: int = 0,
 ) -> GemmResult:
+    """What is said of a run beside its dense form. `what` names it where it is slower; `more_launches` were needed besides the one."""
     energy = kernel_energy(spec, run)
-    time_us, dense_us = energy.time_us, kernel_energy(spec, dense).time_us
-    bound = bound_of(run.busy_cycles, run.stall_cycles, energy.launch_us * run.clock_mhz)
+    launch_us = energy.launch_us + more_launches * spec.launch.kernel_us
+    time_us, dense_us = energy.time_us + launch_us - energy.launch_us, kernel_energy(spec, dense).time_us
+    bound = bound_of(run.busy_cycles, run.stall_cycles, launch_us * run.clock_mhz)
     if run is not dense and time_us > dense_us:
         waiting = waiting_share(run.cycles, run.busy_cycles, run.stall_cycles)
-        notes = (*notes, why_slower(str(pattern), time_us, dense_us, energy.launch_us + waiting * run.time_us, bound))
+        notes = (*notes, why_slower(what, time_us, dense_us, launch_us + waiting * run.time_us, bound))
     counters = run.counters
     return GemmResult(
         cycles=run.cycles,
@@ -134,7 +143,7 @@ def _result(
         engine=options.engine,
         model_version=MODEL_VERSION,
         busy_cycles=run.busy_cycles,
-        launch_us=energy.launch_us,
+        launch_us=launch_us,
         split_k=run.plan.split_k,
         occupancy=run.plan.occupancy,
         energy_by_unit_j=dict(energy.by_unit_j),

@@ -77,7 +77,17 @@ class Simulator:
             progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
             works.append(self._gemm_work(trace, gemm, scheme))
             works += self._transposition_works(gemm, works[-1])
+            if scheme == "tile_wise" and works[-1].ran_sparse and gemm.phase == "backward_data":
+                works.append(self._zeroing_work(gemm))
         return works
+
+    def _zeroing_work(self, gemm: Gemm) -> Work:
+        """Zeroing dX, to which the tiles then add: a row that no tile keeps would hold garbage, and the first tile may not keep it either."""
+        nbytes = gemm.m * gemm.n * gemm.l * element_bits(gemm.out_dtype) // 8
+        name = "zero_dX"
+        run = self._stream(name, 0, nbytes, 0)
+        reason = f"dX of {gemm.id} is zeroed before its tiles add to it"
+        return Work(f"{gemm.id}:{name}", gemm.module, "pass", gemm.phase, (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", name, run)
 
     def _transposition_works(self, gemm: Gemm, product: Work) -> list[Work]:
         """Transposed copies of the operands of a type that the hardware can't transpose on load, one pass each."""
@@ -98,7 +108,7 @@ class Simulator:
     def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
         lowered = lower(self.spec, trace, gemm, scheme)
         run = self._best(lowered)
-        if lowered.tile_wise:
+        if scheme == "tile_wise" and lowered.ran_sparse:
             dense = lower(self.spec, trace, gemm, "dense")
             if self._best(dense).cycles < run.cycles:
                 reason = f"{lowered.reason}; slower than dense here, so it runs dense"

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from nmsim.mapping.lower import lower_dense
 from nmsim.mapping.problem import Problem
-from nmsim.mapping.tile_wise import lower_tile_wise, tiles_of
+from nmsim.mapping.tile_wise import even_plan, lower_tile_vector_wise, lower_tile_wise, tiles_of
+from nmsim.sparsity.encoding import group_code
+from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.workload.catalogue import conv_gemms, linear_gemms
 from nmsim.workload.gemm import PHASES, ConvGeometry, Gemm
@@ -106,11 +108,32 @@ def adding(gemms: list[Gemm], plan: TileWisePlan) -> dict[str, list[bool]]:
 
 
 def test_only_backward_data_adds_to_what_other_tiles_wrote(plan_of: PlanOf) -> None:
-    """Tiles share rows of W, hence columns of dX; their columns of Y and of dW are their own."""
+    """Tiles share rows of W, hence columns of dX, which none of them writes first; their columns of Y and of dW are their own."""
     linear = adding(linear_gemms("fc", 8, 30, 40, "fp16"), plan_of(40, 30, 16, 36, [9, 30, 1]))
-    assert linear == {"forward": [False] * 3, "backward_data": [False, True, True], "backward_weight": [False] * 3}
+    assert linear == {"forward": [False] * 3, "backward_data": [True] * 3, "backward_weight": [False] * 3}
     strided = adding(conv_gemms("conv", CONVOLUTIONS[1], "fp16"), plan_of(40, 108, 16, 20, [9, 108]))
-    assert strided == {"forward": [False] * 2, "backward_data": [False] * 4 + [True] * 4, "backward_weight": [False] * 2}
+    assert strided == {"forward": [False] * 2, "backward_data": [True] * 8, "backward_weight": [False] * 2}
+    alone = adding(linear_gemms("fc", 8, 30, 16, "fp16"), plan_of(16, 30, 16, 16, [9]))
+    assert alone["backward_data"] == [False]  # nobody else writes its rows
+
+
+def test_tile_vector_wise_keeps_n_of_m_of_each_tiles_rows(plan_of: PlanOf) -> None:
+    plan = plan_of(40, 30, 16, 36, [8, 30, 4])
+    forward, backward_data, _ = linear_gemms("fc", 8, 30, 40, "fp16")
+    pattern = NMPattern(2, 4)
+    problem = lower_tile_vector_wise(forward, plan, pattern, group_code(pattern))
+    stored = {tensor.name: tensor.rows * tensor.pitch_bytes for tensor in problem.tensors}
+    assert [stored[f"W{tile}"] for tile in range(3)] == [16 * 4 * 2, 16 * 16 * 2, 4 * 2 * 2]  # half of the rows, a tail group whole
+    assert [(group.m, group.n, group.k) for group in problem.groups] == [(16, 8, 8), (16, 8, 30), (4, 8, 4)]
+    assert problem.dense_equivalent_macs == forward.macs
+    with pytest.raises(ValueError, match="only a linear forward"):
+        lower_tile_vector_wise(backward_data, plan, pattern, group_code(pattern))
+
+
+def test_an_even_plan_keeps_what_it_is_asked_to_keep() -> None:
+    plan = even_plan(100, 60, 16, 40, 25)
+    assert (int(plan.columns.sum()), plan.rows.sum(axis=1).tolist()) == (40, [25, 25, 25])
+    assert len({tuple(rows) for rows in plan.rows}) == 3  # the tiles gather different rows
 
 
 @pytest.mark.parametrize("phase", PHASES)
