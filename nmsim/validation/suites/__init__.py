@@ -7,10 +7,10 @@ them through `nmsim.api`, and hands back both. Judging is not its business.
 from __future__ import annotations
 
 SUITES = {
-    "tensor_core": ("nmsim.validation.suites.tensor_core", "matrix instructions of the A100: latency and throughput"),
     "memory": ("nmsim.validation.suites.memory", "latency and bandwidth over the working set"),
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
     "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
     "gemm_other_gpus": ("nmsim.validation.suites.gemm_other_gpus", "whole GEMMs on the H100, RTX 4090 and RTX 4070 Ti SUPER"),
+    "tile_wise": ("nmsim.validation.suites.tile_wise", "tile-wise pruning on the V100, and the imbalance of unequal tiles"),
 }
 """Name -> (module, one line of what is compared); in the order in which they run."""
