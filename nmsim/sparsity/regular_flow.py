@@ -4,6 +4,9 @@ Each row sends `quota` units, each column takes `quota`, an element carries one 
 by one along the cheapest path of the residual network (successive shortest paths, Bellman-Ford since taking an element back
 has the opposite cost), which leaves every intermediate flow the cheapest of its size, whatever the signs of the costs.
 
+Costs are whole numbers inside, 52 bits below the largest of a block: with rounded sums, a cycle of no cost could seem to pay, and
+the search would go round it for ever. That is exact for single precision over 28 binades, and elsewhere as exact as its sums.
+
 Compiled by numba at the first call; without numba the same function runs, some hundred times slower.
 """
 
@@ -17,15 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDING = 1e-13
-"""Share of a block's largest cost by which a path must be cheaper to count: rounding must not make cycles that pay."""
+_COST_BITS = 52
+"""A path takes fewer than 2 x 64 steps, so its cost stays below 2 ** 59."""
+_UNREACHED = 1 << 61
 
 
 def cheapest_regular(costs: NDArray[np.float64], quota: int) -> NDArray[np.bool_]:
     """Costs [blocks, m, m] -> the choice bool [blocks, m, m] of least cost with exactly `quota` <= m in each row and column."""
     chosen = np.zeros(costs.shape, dtype=np.bool_)
-    largest = np.abs(costs).max(axis=(1, 2), initial=0.0)
-    _compiled()(np.ascontiguousarray(costs), quota, largest * _ROUNDING, chosen)
+    _, exponents = np.frexp(np.abs(costs).max(axis=(1, 2), keepdims=True, initial=0.0))
+    _compiled()(np.rint(np.ldexp(costs, _COST_BITS - exponents)).astype(np.int64), quota, _UNREACHED, chosen)
     return chosen
 
 
@@ -44,20 +48,20 @@ def _compiled() -> Callable[..., None]:
     return compiled
 
 
-def _route(costs: Any, quota: int, rounding: Any, chosen: Any) -> None:
+def _route(costs: Any, quota: int, unreached: Any, chosen: Any) -> None:
     blocks, m, _ = costs.shape
-    to_row, to_column = np.empty(m), np.empty(m)
+    to_row, to_column = np.empty(m, np.int64), np.empty(m, np.int64)
     column_before, row_before = np.empty(m, np.int64), np.empty(m, np.int64)
     row_waits, column_waits = np.empty(m, np.bool_), np.empty(m, np.bool_)
     room = np.empty(m, np.int64)
     for block in range(blocks):
-        cost, taken, margin = costs[block], chosen[block], rounding[block]
+        cost, taken = costs[block], chosen[block]
         room[:] = quota
         for unit in range(m * quota):
             source = unit // quota
-            to_row[:] = np.inf
-            to_column[:] = np.inf
-            to_row[source] = 0.0
+            to_row[:] = unreached
+            to_column[:] = unreached
+            to_row[source] = 0
             row_waits[:] = False
             column_waits[:] = False
             row_waits[source] = True
@@ -69,7 +73,7 @@ def _route(costs: Any, quota: int, rounding: Any, chosen: Any) -> None:
                         continue
                     row_waits[row] = False
                     for column in range(m):
-                        if not taken[row, column] and to_row[row] + cost[row, column] < to_column[column] - margin:
+                        if not taken[row, column] and to_row[row] + cost[row, column] < to_column[column]:
                             to_column[column] = to_row[row] + cost[row, column]
                             row_before[column] = row
                             column_waits[column] = True
@@ -78,7 +82,7 @@ def _route(costs: Any, quota: int, rounding: Any, chosen: Any) -> None:
                         continue
                     column_waits[column] = False
                     for row in range(m):
-                        if taken[row, column] and to_column[column] - cost[row, column] < to_row[row] - margin:
+                        if taken[row, column] and to_column[column] - cost[row, column] < to_row[row]:
                             to_row[row] = to_column[column] - cost[row, column]
                             column_before[row] = column
                             row_waits[row] = True

@@ -28,8 +28,8 @@ from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.regular_flow import cheapest_regular
 
 _LARGEST_ENUMERATED_M = 4
-_BLOCKS_AT_A_TIME = 1 << 12
-"""Blocks scored at a time: their scores (90 doubles a block) then stay in the cache that the cores share."""
+_BLOCKS_AT_A_TIME = 128
+"""Blocks scored at a time: a product so small stays on the calling thread, and BLAS's other threads would wait by spinning."""
 
 
 def transposable_mask(weights: NDArray[Any], pattern: NMPattern, axes: tuple[int, int] = WEIGHT_AXES) -> NDArray[np.bool_]:

@@ -134,7 +134,9 @@ def test_the_flow_and_the_enumeration_find_the_same_optimum() -> None:
         np.testing.assert_allclose(by_flow, listed, rtol=1e-13)
 
 
-def check_against_the_linear_program(count: int, pattern: NMPattern) -> None:
+@pytest.mark.parametrize(("text", "count"), [("4:8", 1000), ("2:8", 100), ("5:8", 100), ("3:6", 100), ("8:16", 40)])
+def test_no_mask_keeps_more_says_a_linear_program(text: str, count: int) -> None:
+    pattern = NMPattern.parse(text)
     weights = side_by_side(count, pattern.m, seed=3)
     kept = kept_magnitude(weights, transposable_mask(weights, pattern), pattern.m)
     blocks = split_blocks(weights, pattern.m)
@@ -142,16 +144,6 @@ def check_against_the_linear_program(count: int, pattern: NMPattern) -> None:
         part = slice(start, start + 20)
         # HiGHS stops within 1e-7 of feasible, per constraint.
         assert kept[part].sum() == pytest.approx(most_by_linear_program(blocks[part], pattern.n), rel=1e-6)
-
-
-@pytest.mark.parametrize("pattern", [FOUR_OF_EIGHT, NMPattern(2, 8), NMPattern(5, 8), NMPattern(3, 6)], ids=str)
-def test_no_mask_keeps_more_says_a_linear_program(pattern: NMPattern) -> None:
-    check_against_the_linear_program(40, pattern)
-
-
-@pytest.mark.slow
-def test_no_mask_keeps_more_says_a_linear_program_of_a_thousand_blocks() -> None:
-    check_against_the_linear_program(1000, FOUR_OF_EIGHT)
 
 
 @given(st.integers(5, 12), st.data())
@@ -233,6 +225,20 @@ def test_near_equal_masks_are_told_apart_beyond_single_precision() -> None:
     block[2:, :2] += 1.0
     block[:2, 2:] += 1.0
     assert transposable_mask(block, TWO_OF_FOUR)[2:, :2].all()
+
+
+@given(st.integers(5, 10), st.integers(0, 2**32 - 1))
+def test_weights_of_any_scale_and_many_near_ties_have_a_best_mask(m: int, seed: int) -> None:
+    """Sums of such weights round, and two ways round a cycle that should cost the same may not: the search must end all the same."""
+    rng = np.random.default_rng(seed)
+    weights = rng.choice([0.1, 0.2, 0.3, 0.7, 1e-9], (m, 4 * m)) * 10.0 ** rng.choice([-300, -3, 0, 200])
+    mask = transposable_mask(weights, NMPattern(m // 2, m))
+    assert (split_blocks(mask, m).sum(axis=1) == m // 2).all()
+    scale = np.abs(weights).max()
+    blocks = split_blocks(np.rint(weights / scale * 1e12).astype(np.int64), m)
+    best = sum(most_by_network_simplex(block, m // 2) for block in blocks)
+    # The whole numbers given to network simplex are rounded in the twelfth digit.
+    assert np.abs(weights[mask] / scale).sum() * 1e12 == pytest.approx(best, abs=weights.size)
 
 
 def test_without_numba_the_flow_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
