@@ -24,6 +24,7 @@ COMMANDS = {
     "validate": ("nmsim.cli.validate", "Compare the simulator with published measurements."),
     "sweep": ("nmsim.cli.sweep", "Simulate many points: machines, networks, recipes, patterns, batches."),
     "report": ("nmsim.cli.report", "Draw the figures of stored results and write one HTML page."),
+    "compare": ("nmsim.cli.compare", "Say what changed between two folders of results, and by which stall."),
     "arch": ("nmsim.cli.arch", "Check an architecture file, or show what it resolves to."),
     "trace": ("nmsim.cli.trace", "Check a recorded trace, or show what it holds."),
 }

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from nmsim.training.options import TrainOptions
 
 
+RECIPE_NAMES = "dense, asp, ste, sr-ste, transposable, bdwp, mvue, fst, adaprune, permute, tile-wise, tew, unstructured"
+"""Written out, because the table of recipes imports torch; a test compares the two."""
+
+
 def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="resnet or vit (images), gpt (characters), or hf:BertConfig and its like.")],
     trace: Annotated[Path, typer.Option(metavar="OUT.nmtrace", help="The folder to write the recorded step to.")],
     data: Annotated[str | None, typer.Option(help="digits, pydoc or pydoc-masked; the model's own if not given.")] = None,
-    recipe: Annotated[str, typer.Option(help="dense, asp, ste, sr-ste, transposable, bdwp, mvue, fst, tile-wise, unstructured.")] = "dense",
+    recipe: Annotated[
+        str, typer.Option(help="dense, asp, ste, sr-ste, transposable, bdwp, mvue, fst, adaprune, permute, tile-wise, tew, unstructured.")
+    ] = "dense",
     pattern: Annotated[str, typer.Option(metavar="N:M", help="N kept of M consecutive weights along the reduction.")] = "2:4",
     steps: Annotated[int, typer.Option(help="Training steps; the last one is recorded.")] = 200,
     batch: Annotated[int | None, typer.Option(help="Samples of a step.")] = None,

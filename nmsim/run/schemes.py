@@ -30,6 +30,7 @@ class Lowered:
     ran_sparse: bool
     reason: str
     native: str
+    tile_wise: bool = False
 
 
 def lower(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Lowered:
@@ -54,6 +55,8 @@ def _dense(gemm: Gemm, reason: str) -> Lowered:
 
 def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
     """Sparse where an operand's mask allows it along this reduction, and the machine holds a pattern that contains it."""
+    if _is_pruned_tile_wise(trace, gemm):
+        return _tile_wise(trace, gemm)
     usable: list[tuple[NMPattern, str, str]] = []
     refused: list[str] = []
     for side, operand in (("a", gemm.a), ("b", gemm.b)):
@@ -95,7 +98,14 @@ def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:
     reason = f"tile-wise at density {density} over the network, {kept:.0%} of this layer: {len(plan.rows)} tiles of {plan.tile_width}"
     problem = lower_tile_wise(gemm, plan)
     key = ("tile_wise", _shape(gemm), plan.columns.tobytes(), plan.rows.tobytes())
-    return Lowered(problem, key, True, reason, "dense")
+    return Lowered(problem, key, True, reason, "dense", tile_wise=True)
+
+
+def _is_pruned_tile_wise(trace: Trace, gemm: Gemm) -> bool:
+    """True for every product of a layer whose recorded weight is tile-wise: pruned weights are not trained, so dW has its blocks too."""
+    if gemm.module not in trace.tile_wise.get(trace.own_density or "", {}) or is_attention_product(gemm):
+        return False
+    return any(other.b.structure == "tile_wise" for other in trace.gemms if other.module == gemm.module)
 
 
 def _no_structure(gemm: Gemm) -> str:

@@ -44,6 +44,11 @@ class SparseLayer(nn.Module):
         self.path, self.recipe = path, recipe
         self.flipped = 0
         """Mask bits that the last mask changed."""
+        self.mask_lasts_steps = 1
+        """Steps that a mask drawn once serves: how often its search is charged."""
+        self.keeps_inputs = False
+        self.last_inputs: Tensor | None = None
+        """X of the last forward where `keeps_inputs` asks for it, in the layer's own layout."""
         self.tokens = 0
         """Rows of the last output: tokens, or pixels of a convolution's output over the batch."""
         self.tile_wise: tuple[str, TileWisePlan] | None = None
@@ -91,6 +96,10 @@ class SparseLayer(nn.Module):
         """[O, I] or [O, R, S, C] -> the weight's own layout, a view."""
         raise TypeError(f"{type(self).__name__} has no GEMM layout")
 
+    def input_rows(self, inputs: Tensor) -> Tensor:
+        """X as the rows that `forward` multiplies, [tokens, I] or [pixels, R S C]."""
+        raise TypeError(f"{type(self).__name__} has no input rows")
+
     def to_rows(self, gradient: Tensor) -> Tensor:
         """dY in the layer's own layout -> [tokens, outputs], as `backward_weight` reduces over it."""
         return gradient.movedim(self.channel_axis, -1).flatten(0, -2)
@@ -124,6 +133,10 @@ class SparseLinear(SparseLayer):
         """A view as the framework stores it."""
         return weight
 
+    def input_rows(self, inputs: Tensor) -> Tensor:
+        """All tokens."""
+        return inputs.flatten(0, -2)
+
     def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Y = X W^T + b."""
         return nn.functional.linear(inputs, weight, bias)
@@ -153,6 +166,15 @@ class SparseConv2d(SparseLayer):
         """A view as the framework stores it."""
         return weight.permute(0, 3, 1, 2)
 
+    def input_rows(self, inputs: Tensor) -> Tensor:
+        """The input under every filter position, reduction in (R, S, C) order; one group of channels."""
+        _, channels, kernel_h, kernel_w = self.weight.shape
+        if isinstance(self.padding, str):
+            raise TypeError("a convolution padded by name has no input rows")
+        columns = nn.functional.unfold(inputs, (kernel_h, kernel_w), self.dilation, self.padding, self.stride)
+        patches = columns.reshape(len(inputs), channels, kernel_h * kernel_w, -1)
+        return patches.permute(0, 3, 2, 1).reshape(-1, kernel_h * kernel_w * channels)
+
     def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Y, [batch, O, P, Q]."""
         return nn.functional.conv2d(inputs, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -180,6 +202,7 @@ class _SparseProduct(torch.autograd.Function):
         ctx.save_for_backward(inputs, weight, forward_weight)
         with torch.autocast(device, enabled=False):
             outputs = layer.product(inputs, forward_weight, None if bias is None else bias.to(dtype))
+        layer.last_inputs = inputs.detach() if layer.keeps_inputs else None
         layer.tokens = outputs.numel() // outputs.shape[layer.channel_axis]
         return outputs
 

@@ -87,6 +87,9 @@ class Run:
         """Sets the learning rate, lets the recipe decide what it decides between steps, and draws the samples."""
         self.steps_taken += 1
         step, leg = learning_rate_leg(self.stages, self.steps_taken)
+        if step == 1 < self.steps_taken:
+            # Momentum of the network as it was before a restart would undo what the restart is for.
+            self.optimizer = make_optimizer(self.optimizer_name, self.model, self.peak, self.weight_decay)
         rate = learning_rate(step, leg, self.peak, self._warmup_steps(leg))
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -17,7 +17,7 @@ class FittedRow:
     """A row and the constant that was chosen by looking at it."""
 
     row: str
-    """A row of some data file, all quantities of it."""
+    """A row of some data file, all quantities of it, or one: the row's name, a blank and the quantity."""
     arch: str
     """The architecture file that the constant is in."""
     constant: str
@@ -35,4 +35,4 @@ def read_fitted_rows(path: Path = FITTED_ROWS) -> tuple[FittedRow, ...]:
 
 def constants_fitted_to(comparison: Comparison, rows: Sequence[FittedRow]) -> tuple[str, ...]:
     """The constants that saw this comparison's row, none for a prediction."""
-    return tuple(dict.fromkeys(fitted.constant for fitted in rows if fitted.row == comparison.row))
+    return tuple(dict.fromkeys(fitted.constant for fitted in rows if fitted.row in (comparison.row, comparison.id)))

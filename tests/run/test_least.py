@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmsim.api import load_arch
+from nmsim.arch.load import load_gpu
 from nmsim.hw.timing import chip_timing
 from nmsim.mapping.candidates import build_plan, rank
 from nmsim.mapping.lower import lower_dense, lower_nm
@@ -42,7 +43,7 @@ def test_no_candidate_beats_its_least_time_and_the_choice_is_the_fastest_of_all(
 
 def test_a_hopeless_candidate_is_not_simulated(ampere, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without refresh, of which the least time knows nothing, the best of 4096^3 is near enough to its own."""
-    simulated, spec = [], load_arch(ampere, ["dram.refresh_ns=0"])
+    simulated, spec = [], load_gpu(ampere, ["dram.refresh_ns=0"])
 
     def watched(*arguments):
         simulated.append(arguments)

@@ -4,7 +4,6 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from nmsim.api import microbench
 from nmsim.arch.spec import GpuSpec
 from nmsim.errors import InputError
 from nmsim.run.microbench import MmaTiming
+from nmsim.validation.tabular import DATA
 
 DENSE, SPARSE = (16, 8, 16), (16, 8, 32)
 
@@ -67,7 +67,7 @@ class Row:
 
 def published() -> Iterator[Row]:
     """Columns a are at 4 warps, b at 8. Sparse rows give no ILP: 3 at 4 warps and 2 at 8, where the rates have converged."""
-    with (Path(__file__).parents[1] / "data" / "tensorcore_instr_a100.csv").open() as file:
+    with (DATA / "tensorcore_instr_a100.csv").open() as file:
         for row in csv.DictReader(file):
             dtype, sparse = row["ab_dtype"].lower(), row["instr"].startswith("mma.sp")
             if dtype == "bin":

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 import nmsim.training
+from nmsim.cli.train import RECIPE_NAMES
 from nmsim.errors import InputError
 from nmsim.sparsity.legality import check_groups
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.tile_wise import kept_macs
+from nmsim.training.channels import Axis, ChannelSpace
 from nmsim.training.layers import SparseConv2d, SparseLinear
 from nmsim.training.loop import Run, train
+from nmsim.training.masking import nm_mask
 from nmsim.training.options import TrainOptions
 from nmsim.training.recipes import RECIPES, make_recipe
 from nmsim.training.selection import sparsify
@@ -36,14 +39,25 @@ SPARSE_PHASES = {
     "bdwp": ("forward", "backward_data"),
     "mvue": ("backward_weight",),
     "fst": PHASES,
+    "adaprune": ("forward",),
+    "permute": ("forward",),
     "tile-wise": (),
+    "tew": (),
     "unstructured": (),
 }
 """Recipe -> the products that an N:M operand along their own reduction speeds up; tile-wise and unstructured have none."""
 
 
+class Network(nn.Sequential):
+    """Three linear layers, the first two of them pruned; channels may be reordered between them."""
+
+    def channel_spaces(self):
+        first = ChannelSpace(128, (Axis("0.weight"), Axis("0.bias"), Axis("2.weight", 1)), (Axis("2.weight", 1),))
+        return [first, ChannelSpace(64, (Axis("2.weight"), Axis("2.bias"), Axis("4.weight", 1)), (Axis("4.weight", 1),))]
+
+
 def network():
-    return nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 4))
+    return Network(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 4))
 
 
 def mask_of(layer):
@@ -69,6 +83,7 @@ def recorded(name, pattern, steps=12, **options):
     for step in range(1, step_of_main_stage(recipe, steps) + 1):
         with torch.no_grad():
             recipe.begin_step(model, layers, step, steps)
+            model(torch.randn(64, 64))
     with nmsim.training.record(model) as builder:
         (model(torch.randn(64, 64)) * torch.randn(64, 4)).sum().backward()
     trace = builder.trace("test")
@@ -189,7 +204,7 @@ def test_asp_trains_dense_then_keeps_one_mask_and_begins_the_schedule_anew():
 
 
 def test_the_gradient_of_a_pruned_weight_is_dropped_where_masks_are_fixed():
-    for name in ("asp", "tile-wise", "unstructured"):
+    for name in ("asp", "tile-wise", "unstructured", "permute", "tew"):
         recipe = make_recipe(name, PATTERN, {})
         model = network()
         layers = list(sparsify(model, recipe, PATTERN).values())
@@ -296,6 +311,52 @@ def test_a_sampled_gradient_keeps_the_layout_of_its_layer(kind, dense, shape):
     estimate = layer.recipe.output_gradient(layer, gradient)
     assert estimate.shape == gradient.shape
     assert check_groups((layer.to_rows(estimate) != 0).numpy(), PATTERN, 0).violations == 0
+
+
+def test_adaprune_fits_the_outputs_that_a_layer_had_on_the_inputs_that_it_sees():
+    """The converted layer is nearer to the unstructured one than plain magnitude pruning is, on the data it was fitted to."""
+    recipe = make_recipe("adaprune", PATTERN, {})
+    model = network()
+    layers = list(sparsify(model, recipe, PATTERN).values())
+    inputs = torch.randn(512, 64) @ torch.randn(64, 64)
+    dense, unstructured, _ = (stage.steps for stage in recipe.stages(10))
+    for step in range(1, dense + unstructured + 1):
+        with torch.no_grad():
+            recipe.begin_step(model, layers, step, 10)
+            model(inputs)
+    first = layers[0]
+    with torch.no_grad():
+        before = first(inputs)
+        pruned = first.weight * mask_of(first)
+        plain = nn.functional.linear(inputs, pruned * nm_mask(pruned, PATTERN), first.bias)
+        recipe.begin_step(model, layers, dense + unstructured + 1, 10)
+        after = first(inputs)
+    assert float((after - before).square().mean()) < 0.5 * float((plain - before).square().mean())
+    assert check_groups(mask_of(first).numpy(), PATTERN, -1).violations == 0
+
+
+def test_the_rows_of_a_convolution_multiply_to_its_outputs():
+    layer = SparseConv2d(nn.Conv2d(6, 5, (3, 2), stride=2, padding=1, dilation=1, bias=False), "0", make_recipe("dense", PATTERN, {}))
+    inputs = torch.randn(2, 6, 7, 8)
+    filters = layer.to_gemm_layout(layer.weight).flatten(1)
+    torch.testing.assert_close(layer.input_rows(inputs) @ filters.t(), layer.to_rows(layer(inputs)))
+
+
+def test_tile_and_elements_together_keep_the_density():
+    trace = recorded("tew", PATTERN)
+    kept = sum(record.density * np.prod(record.shape) for record in trace.masks.values())
+    assert kept / (2 * 64 * 128) == pytest.approx(0.5, abs=0.01)
+    assert {gemm.b.structure for gemm in trace.gemms if gemm.id in ("0:forward", "2:forward")} == {"unstructured"}
+
+
+def test_work_that_is_done_once_is_charged_once_in_its_stage():
+    by_id = {one.id: one for one in recorded("permute", PATTERN, steps=12).passes}
+    assert by_id["2:permute"].every_steps == by_id["2:mask_search"].every_steps == 6
+    assert by_id["2:prune"].every_steps == 1
+
+
+def test_the_command_line_lists_the_recipes_that_there_are():
+    assert sorted(RECIPE_NAMES.split(", ")) == sorted(RECIPES)
 
 
 def test_wrong_options_of_the_estimator_are_named():

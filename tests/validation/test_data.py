@@ -30,8 +30,9 @@ def source_texts(block: object, path: tuple[str, ...] = ()) -> Iterator[tuple[st
             if key != "sources":
                 yield from source_texts(inner, (*path, str(key)))
     elif isinstance(block, list):
-        for index, inner in enumerate(block):
-            yield from source_texts(inner, (*path, str(index)))
+        for index, inner in enumerate(entry for entry in block if isinstance(entry, dict)):
+            named = "-".join(str(inner[key]) for key in ("dtype", "accumulator", "pattern", "shape") if key in inner)
+            yield from source_texts(inner, (*path, named or str(index)))
 
 
 def sources_of(arch: Path) -> list[tuple[str, str]]:
@@ -63,7 +64,7 @@ def test_every_listed_constant_says_where_it_comes_from() -> None:
 
 def test_every_listed_row_exists() -> None:
     rows = {line.required("id") for path in MEASUREMENTS for line in read_lines(path, ["id"])}
-    assert {row.row for row in read_fitted_rows()} <= rows
+    assert all(any(f"{fitted.row} ".startswith(f"{row} ") for row in rows) for fitted in read_fitted_rows())
 
 
 @pytest.mark.parametrize("path", MEASUREMENTS, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from nmsim.errors import InputError
+from nmsim.training.channels import Axis, ChannelSpace, norm
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,44 @@ class Block(nn.Module):
         return result
 
 
+def transformer_spaces(blocks: nn.Sequential, width: int, heads: int, stream: Sequence[Axis], read_last: Axis) -> list[ChannelSpace]:
+    """Spaces of pre-norm blocks: the stream through all of them, the inside of each feed-forward, the values of each head.
+
+    `stream` are the tensors outside the blocks that write to the stream or normalise it, `read_last` the head that reads it.
+    """
+    spaces: list[ChannelSpace] = []
+    holders, readers = [*stream], [read_last]
+    for index, block in enumerate(blocks):
+        path = f"blocks.{index}"
+        holders += [*norm(f"{path}.norm1", block.get_submodule("norm1")), *norm(f"{path}.norm2", block.get_submodule("norm2"))]
+        for writer in ("attention.projection", "mlp.down"):
+            holders += [Axis(f"{path}.{writer}.weight"), Axis(f"{path}.{writer}.bias")]
+        readers += [Axis(f"{path}.attention.query_key_value.weight", 1), Axis(f"{path}.mlp.up.weight", 1)]
+        inner, last = (Axis(f"{path}.mlp.up.weight"), Axis(f"{path}.mlp.up.bias")), Axis(f"{path}.mlp.down.weight", 1)
+        spaces.append(ChannelSpace(4 * width, (*inner, last), (last,)))
+        qkv, mixed = f"{path}.attention.query_key_value", Axis(f"{path}.attention.projection.weight", 1)
+        values = (Axis(f"{qkv}.weight", 0, 2 * width), Axis(f"{qkv}.bias", 0, 2 * width))
+        spaces.append(ChannelSpace(width, (*values, mixed), (mixed,), blocks=heads))
+    return [*spaces, ChannelSpace(width, (*holders, *readers), tuple(readers))]
+
+
 class Gpt(nn.Module):
     """Character codes [batch, context] -> logits of the next one [batch, context, classes]."""
 
     def __init__(self, config: GptConfig, classes: int) -> None:
         super().__init__()
+        self.width, self.heads = config.width, config.heads
         self.characters = nn.Embedding(classes, config.width)
         self.positions = nn.Embedding(config.context, config.width)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, classes, bias=False)
         self._initialise(config.layers)
+
+    def channel_spaces(self) -> list[ChannelSpace]:
+        """The stream begins in the embeddings and ends in the head."""
+        stream = [Axis("characters.weight", 1), Axis("positions.weight", 1), *norm("norm", self.norm)]
+        return transformer_spaces(self.blocks, self.width, self.heads, stream, Axis("head.weight", 1))
 
     def _initialise(self, layers: int) -> None:
         """GPT-2's: normal of 0.02, and what is added to the stream scaled down by the number of additions."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from nmsim.training.channels import Axis, ChannelSpace, norm
+
 
 @dataclass(frozen=True)
 class ResNetConfig:
@@ -40,6 +42,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig, classes: int) -> None:
         super().__init__()
+        self.width = config.width
         widths = [config.width * 2**stage for stage in range(3)]
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         blocks: list[nn.Module] = []
@@ -50,6 +53,28 @@ class ResNet(nn.Module):
                 channels = width
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels, classes)
+
+    def channel_spaces(self) -> list[ChannelSpace]:
+        """One space for the stream of each stage, one inside each block."""
+        spaces: list[ChannelSpace] = []
+        stream = [Axis("stem.0.weight"), *norm("stem.1", self.stem[1])]
+        readers: list[Axis] = []
+        width = self.width
+        for index, block in enumerate(self.blocks):
+            path = f"blocks.{index}"
+            assert isinstance(block, BasicBlock)
+            readers.append(Axis(f"{path}.conv1.weight", 1))
+            inside = (Axis(f"{path}.conv1.weight"), *norm(f"{path}.norm1", block.norm1))
+            last = Axis(f"{path}.conv2.weight", 1)
+            spaces.append(ChannelSpace(len(block.conv1.weight), (*inside, last), (last,)))
+            if isinstance(block.shortcut, nn.Sequential):
+                readers.append(Axis(f"{path}.shortcut.0.weight", 1))
+                spaces.append(ChannelSpace(width, (*stream, *readers), tuple(readers)))
+                stream, readers = [Axis(f"{path}.shortcut.0.weight"), *norm(f"{path}.shortcut.1", block.shortcut[1])], []
+                width = len(block.conv2.weight)
+            stream += [Axis(f"{path}.conv2.weight"), *norm(f"{path}.norm2", block.norm2)]
+        readers.append(Axis("classifier.weight", 1))
+        return [*spaces, ChannelSpace(width, (*stream, *readers), tuple(readers))]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [batch, 1, 8, 8] -> logits [batch, classes]."""

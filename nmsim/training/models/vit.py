@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from nmsim.errors import InputError
-from nmsim.training.models.gpt import Mlp
+from nmsim.training.channels import Axis, ChannelSpace, norm
+from nmsim.training.models.gpt import Mlp, transformer_spaces
 
 PATCH = 2
 IMAGE = 8
@@ -69,11 +70,17 @@ class Vit(nn.Module):
 
     def __init__(self, config: VitConfig, classes: int) -> None:
         super().__init__()
+        self.width, self.heads = config.width, config.heads
         self.patches = nn.Conv2d(1, config.width, PATCH, PATCH)
         self.positions = nn.Parameter(0.02 * torch.randn((IMAGE // PATCH) ** 2, config.width))
         self.blocks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
         self.classifier = nn.Linear(config.width, classes)
+
+    def channel_spaces(self) -> list[ChannelSpace]:
+        """The stream begins in the patches and ends in the classifier."""
+        stream = [Axis("patches.weight"), Axis("patches.bias"), Axis("positions", 1), *norm("norm", self.norm)]
+        return transformer_spaces(self.blocks, self.width, self.heads, stream, Axis("classifier.weight", 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [batch, 1, 8, 8] -> logits [batch, classes]."""

@@ -8,14 +8,17 @@ from typing import Any
 
 from nmsim.errors import InputError
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.training.recipes.adaprune import AdaPrune
 from nmsim.training.recipes.asp import Asp
 from nmsim.training.recipes.bdwp import Bdwp
 from nmsim.training.recipes.dense import Dense
 from nmsim.training.recipes.fst import Fst
 from nmsim.training.recipes.mvue import Mvue
+from nmsim.training.recipes.permute import Permute
 from nmsim.training.recipes.recipe import Recipe
 from nmsim.training.recipes.sr_ste import SrSte
 from nmsim.training.recipes.ste import Ste
+from nmsim.training.recipes.tew import Tew
 from nmsim.training.recipes.tile_wise import TileWise
 from nmsim.training.recipes.transposable import Transposable
 from nmsim.training.recipes.unstructured import Unstructured
@@ -29,7 +32,10 @@ RECIPES: dict[str, type[Recipe]] = {
     "bdwp": Bdwp,
     "mvue": Mvue,
     "fst": Fst,
+    "adaprune": AdaPrune,
+    "permute": Permute,
     "tile-wise": TileWise,
+    "tew": Tew,
     "unstructured": Unstructured,
 }
 

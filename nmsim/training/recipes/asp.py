@@ -6,13 +6,13 @@ NVIDIA's recipe (apex `contrib/sparsity`). The mask lies along the inputs: `forw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from nmsim.training.masking import nm_mask
-from nmsim.training.recipes.passes import compress_pass, gradient_mask_pass, prune_pass
+from nmsim.training.recipes.passes import compress_pass, gradient_mask_pass, mask_search_pass, prune_pass
 from nmsim.training.recipes.recipe import Recipe
 from nmsim.training.stages import MAIN, Stage, split_steps
 from nmsim.workload.trace import SparsifyPass
@@ -34,8 +34,11 @@ class Asp(Recipe):
 
     def begin_step(self, model: nn.Module, layers: Sequence[SparseLayer], step: int, steps: int) -> None:
         """Prunes once, when the second stage begins."""
-        if step == self.stages(steps)[0].steps + 1:
+        dense, pruned = self.stages(steps)
+        if step == dense.steps + 1:
             self.prune(model, layers)
+            for layer in layers:
+                layer.mask_lasts_steps = pruned.steps
 
     def prune(self, model: nn.Module, layers: Sequence[SparseLayer]) -> None:
         """Draws the mask that every later step keeps."""
@@ -51,8 +54,9 @@ class Asp(Recipe):
         return gradient * layer.mask_in_gemm_layout() if layer.is_masked else gradient
 
     def passes(self, layer: SparseLayer) -> tuple[SparsifyPass, ...]:
-        """Masking and compressing the updated weight, and masking its gradient."""
+        """The search once in the stage; masking and compressing the updated weight, and masking its gradient, in every step."""
         if not layer.is_masked:
             return ()
-        shape = layer.to_gemm_layout(layer.weight).shape
-        return prune_pass(layer.path, shape), compress_pass(layer.path, shape, self.pattern), gradient_mask_pass(layer.path, shape)
+        path, shape = layer.path, layer.to_gemm_layout(layer.weight).shape
+        search = replace(mask_search_pass(path, shape, self.pattern), every_steps=layer.mask_lasts_steps)
+        return search, prune_pass(path, shape), compress_pass(path, shape, self.pattern), gradient_mask_pass(path, shape)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nmsim.sparsity.tile_wise import DEFAULT_TILE_WIDTH, mask_of_plan, plan_network
@@ -56,7 +58,7 @@ class TileWise(Recipe):
 
     def prune(self, layers: Sequence[SparseLayer], density: Fraction) -> None:
         """Plans the network at `density` from its weights; what was pruned before stays pruned as far as it ranks last."""
-        weights = {layer.path: _master(layer).flatten(1).t().numpy() for layer in layers}
+        weights = matrices(layers)
         for layer, (columns, rows) in zip(layers, plan_network(weights, float(density), self.tile_width).values(), strict=True):
             shape = layer.to_gemm_layout(layer.weight).shape
             layer.keep_mask(torch.from_numpy(mask_of_plan(columns, rows, self.tile_width).T.copy()).reshape(shape))
@@ -78,7 +80,10 @@ class TileWise(Recipe):
         return prune_pass(layer.path, shape), gradient_mask_pass(layer.path, shape)
 
 
-def _master(layer: SparseLayer) -> Tensor:
-    """The weights that are left, in GEMM layout."""
-    weight = layer.to_gemm_layout(layer.weight.detach())
-    return weight * layer.mask_in_gemm_layout() if layer.is_masked else weight
+def matrices(layers: Sequence[SparseLayer]) -> dict[str, NDArray[np.float32]]:
+    """The weights that are left, W[K, N] by path."""
+    left = {}
+    for layer in layers:
+        weight = layer.to_gemm_layout(layer.weight.detach())
+        left[layer.path] = (weight * layer.mask_in_gemm_layout() if layer.is_masked else weight).flatten(1).t().numpy()
+    return left

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from nmsim.sparsity.granularities import unstructured_masks
 from nmsim.training.recipes.passes import gradient_mask_pass, mask_refresh_pass, prune_pass
 from nmsim.training.recipes.recipe import Recipe
 from nmsim.workload.trace import SparsifyPass
@@ -59,12 +60,9 @@ class Unstructured(Recipe):
 
 def keep_largest(layers: Sequence[SparseLayer], density: float) -> None:
     """Masks that keep the largest share `density` of all weights of `layers` together; what is pruned ranks last."""
-    magnitudes = [_left(layer).abs() for layer in layers]
-    flat = torch.cat([one.flatten() for one in magnitudes])
-    kept = max(1, round(density * flat.numel()))
-    threshold = flat.kthvalue(flat.numel() - kept + 1).values
-    for layer, one in zip(layers, magnitudes, strict=True):
-        layer.keep_mask((one >= threshold) & (one > 0))
+    weights = {layer.path: _left(layer).numpy() for layer in layers}
+    for layer, mask in zip(layers, unstructured_masks(weights, density).values(), strict=True):
+        layer.keep_mask(torch.from_numpy(mask))
 
 
 def _left(layer: SparseLayer) -> Tensor:

@@ -7,6 +7,7 @@ them through `nmsim.api`, and hands back both. Judging is not its business.
 from __future__ import annotations
 
 SUITES = {
+    "tensor_core": ("nmsim.validation.suites.tensor_core", "matrix instructions of the A100: latency and throughput"),
     "memory": ("nmsim.validation.suites.memory", "latency and bandwidth over the working set"),
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
     "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
