@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ def validate(
     quick: Annotated[bool, typer.Option("--quick", help="Leave out GEMMs of more than 10^12 MACs.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of every machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write figures, tables and all rows as CSV there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Compare the simulator with published measurements, row by row, and fail where a suite misses its bar.
@@ -38,10 +39,12 @@ def validate(
       nmsim validate gemm power --quick
 
       nmsim validate gemm --data my_gpu.csv --json
+
+      nmsim validate --out docs/validation
     """
     from nmsim.cli.progress import announce_engine, simulation_progress
     from nmsim.validation.measured import Context
-    from nmsim.validation.run import run_suites
+    from nmsim.validation.run import as_plain_data, run_suites
 
     if data is not None and suites not in ([], None, ["gemm"]):
         raise InputError("your own data are GEMM times", path="--data", value=str(data), fix="name the suite gemm, or none")
@@ -50,13 +53,26 @@ def validate(
         context = Context(tuple(overrides or ()), engine, quick, data, progress)
         reports = run_suites(["gemm"] if data else suites or [], context)
     failed = [f"{report.name} ({one.name})" for report in reports for one in report.verdicts if one.passed is False]
+    words = [*(suites or []), *(["--quick"] if quick else []), *(f"--set {text}" for text in overrides or ())]
+    result = as_plain_data(reports, " ".join(["nmsim validate", *words]))
+    if out is not None:
+        _write(result, out)
     if as_json:
-        typer.echo(json.dumps({"passed": not failed, "suites": [one.to_json() for one in reports]}, indent=1))
+        typer.echo(json.dumps(result, indent=1))
     else:
         for report in reports:
             _print(report)
     if failed:
         raise CheckFailed(f"{len(failed)} of the bars missed: {', '.join(failed)}")
+
+
+def _write(result: dict[str, Any], folder: Path) -> None:
+    from nmsim.report.validation.figures import draw_figures
+    from nmsim.report.validation.page import write_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*draw_figures(result, folder), *write_page(result, folder)):
+        typer.echo(f"wrote {path}", err=True)
 
 
 def _print(report: SuiteReport) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nmsim.validation.bars import Bar, SuiteBars
 from nmsim.validation.fitted import FittedRow, constants_fitted_to
-from nmsim.validation.measured import Check, Comparison, Measured
+from nmsim.validation.measured import Check, Comparison, Measured, Series
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class JudgedRow:
             "standing": self.standing,
             "fitted_to": list(self.fitted_to),
             "bars": list(self.bars),
+            "tags": sorted(row.tags),
             "note": row.note,
             "source": row.source,
             "status": row.status,
@@ -74,6 +75,7 @@ class SuiteReport:
     rows: tuple[JudgedRow, ...]
     verdicts: tuple[Verdict, ...]
     left_out: tuple[str, ...]
+    series: tuple[Series, ...]
 
     @property
     def passed(self) -> bool:
@@ -89,6 +91,7 @@ class SuiteReport:
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "rows": [row.to_json() for row in self.rows],
             "left_out": list(self.left_out),
+            "series": [{"quantity": one.quantity, "points": [list(point) for point in one.points]} for one in self.series],
         }
 
 
@@ -104,7 +107,7 @@ def judge(name: str, title: str, measured: Measured, bars: SuiteBars, fitted: Se
     rows = tuple(
         JudgedRow(row, fits[row.id], tuple(bar for bar, members in counted.items() if row in members)) for row in measured.comparisons
     )
-    return SuiteReport(name, title, rows, tuple(verdicts), measured.left_out)
+    return SuiteReport(name, title, rows, tuple(verdicts), measured.left_out, measured.series)
 
 
 def _bar_verdict(bar: Bar, counted: Sequence[Comparison], some_left_out: bool) -> Verdict:

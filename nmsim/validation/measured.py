@@ -60,6 +60,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Series:
+    """A simulated curve without a published counterpart."""
+
+    quantity: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Measured:
     """All of one suite's rows and checks, unjudged."""
 
@@ -67,6 +75,7 @@ class Measured:
     checks: tuple[Check, ...] = ()
     left_out: tuple[str, ...] = ()
     """One line for each row that was not run, with the reason."""
+    series: tuple[Series, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
+from typing import Any
 
 from nmsim.errors import InputError
 from nmsim.validation.bars import SuiteBars, read_bars
@@ -11,6 +13,7 @@ from nmsim.validation.fitted import read_fitted_rows
 from nmsim.validation.judge import SuiteReport, judge
 from nmsim.validation.measured import Context, Measured
 from nmsim.validation.suites import SUITES
+from nmsim.version import MODEL_VERSION
 
 
 def run_suites(names: Sequence[str], context: Context) -> list[SuiteReport]:
@@ -31,3 +34,14 @@ def measure_suite(name: str, context: Context) -> Measured:
     """One suite's rows and checks, unjudged."""
     measured: Measured = import_module(SUITES[name][0]).measure(context)
     return measured
+
+
+def as_plain_data(reports: Sequence[SuiteReport], command: str) -> dict[str, Any]:
+    """All of it as one object with stable keys: what `--json` prints and `nmsim.report.validation` draws."""
+    return {
+        "command": command,
+        "model_version": MODEL_VERSION,
+        "passed": all(report.passed for report in reports),
+        "suites": [report.to_json() for report in reports],
+        "fitted": [asdict(row) for row in read_fitted_rows()],
+    }

@@ -51,6 +51,14 @@ def test_own_data_are_shown_and_not_judged(tmp_path: Path, capsys: pytest.Captur
     assert suite["verdicts"] == []
 
 
+def test_out_writes_tables_figures_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "mine.csv", tmp_path / "deep" / "out"
+    file.write_text(MINE)
+    assert main(["validate", "--data", str(file), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"tables.md", "rows.csv", "scatter.svg"}
+    assert str(out / "tables.md") in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -6,15 +6,15 @@ The harness behind most rows repeats one problem back to back, so they are simul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
-from nmsim.validation.gemm_rows import SimulatedGemm, comparisons_of, left_out, read_gemm_rows, simulate_rows
-from nmsim.validation.measured import Check, Context, Measured
+from nmsim.validation.gemm_rows import comparisons_of, left_out, read_gemm_rows, simulate_rows
+from nmsim.validation.measured import Check, Context, Measured, Series
 from nmsim.validation.tabular import DATA
 
-STAIRCASE_M = tuple(range(1024, 4097, 256))
-"""Token counts around the first few waves at N = K = 3584."""
+STAIRCASE_M = tuple(range(512, 4097, 128))
+"""Token counts of the first few waves at N = K = STAIRCASE_SIDE, a step apart of one row of tiles."""
+STAIRCASE_SIDE = 3584
 STAIRCASE_DROP = 0.05
 """A step of the staircase: the rate falls by this share from one M to the next, a little larger one."""
 LOSING = ("square/64", "square/128", "square/256")
@@ -26,14 +26,26 @@ def measure(context: Context) -> Measured:
     rows = read_gemm_rows(context.data or DATA / "gemm_a100.csv")
     comparisons = tuple(comparison for one in simulate_rows(context, rows) for comparison in comparisons_of(one))
     speedups = {row.row: row.simulated for row in comparisons if row.quantity == "speed-up"}
-    checks = () if context.data else (_small_sparse_loses(speedups), _large_falls_back(speedups), _staircase(speedup_over_m(context)))
-    return Measured(comparisons, checks, left_out(context, rows))
+    if context.data:
+        return Measured(comparisons, left_out=left_out(context, rows))
+    curves = times_over_m(context)
+    checks = (_small_sparse_loses(speedups), _large_falls_back(speedups), _staircase(curves))
+    return Measured(comparisons, checks, left_out(context, rows), curves)
 
 
-def speedup_over_m(context: Context) -> list[SimulatedGemm]:
-    """Dense and 2:4 at N = K = 3584 over STAIRCASE_M: the CTA staircase."""
-    qwen = next(row for row in read_gemm_rows(DATA / "gemm_a100.csv") if "qwen" in row.tags)
-    return list(simulate_rows(context, [replace(qwen, id=f"staircase/m{m}", m=m) for m in STAIRCASE_M]))
+def times_over_m(context: Context) -> tuple[Series, ...]:
+    """Dense and 2:4 time and the speed-up at N = K = 3584 over STAIRCASE_M: the CTA staircase."""
+    from nmsim.api import simulate_gemm
+
+    machine = context.machine("ampere_pcie.yaml")
+    dense, sparse, speedup = [], [], []
+    for done, m in enumerate(STAIRCASE_M):
+        context.progress(done, len(STAIRCASE_M), f"M = {m}")
+        result = simulate_gemm(machine, m=m, n=STAIRCASE_SIDE, k=STAIRCASE_SIDE, pattern="2:4", l2="warm", engine=context.engine)
+        dense.append((float(m), result.time_us * result.speedup_vs_dense))
+        sparse.append((float(m), result.time_us))
+        speedup.append((float(m), result.speedup_vs_dense))
+    return Series("dense time", tuple(dense)), Series("2:4 time", tuple(sparse)), Series("speed-up", tuple(speedup))
 
 
 def _small_sparse_loses(speedups: Mapping[str, float]) -> Check:
@@ -50,11 +62,11 @@ def _large_falls_back(speedups: Mapping[str, float]) -> Check:
     return Check(name, large < middle, f"{large:.2f}x against {middle:.2f}x")
 
 
-def _staircase(simulated: Sequence[SimulatedGemm]) -> Check:
+def _staircase(curves: Sequence[Series]) -> Check:
     """Whole waves show: the rate does not only rise with M, it falls where a few CTAs more begin another wave."""
     steps = []
-    for kind in ("dense", "sparse"):
-        rates = [(one.row.m, one.row.m / timed.time_us) for one in simulated if (timed := getattr(one, kind)) is not None]
+    for curve in curves[:2]:
+        rates = [(m, m / time_us) for m, time_us in curve.points]
         drops = [(after / before - 1, m) for (_, before), (m, after) in pairwise(rates) if after < (1 - STAIRCASE_DROP) * before]
-        steps += [f"{kind} at M = {m}: {drop:+.0%}" for drop, m in drops]
+        steps += [f"{curve.quantity} at M = {m:.0f}: rate {drop:+.0%}" for drop, m in drops]
     return Check("CTA staircase over M", bool(steps), "; ".join(steps) or "the rate never falls as M grows")
