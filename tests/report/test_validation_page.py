@@ -85,7 +85,7 @@ def test_the_page_has_each_bar_each_fit_and_each_row_but_the_points_of_curves(va
     assert text.count("**missed**") == 2
     assert "| gemm | a bar | 10.0 | 8 | 6 | **missed** | worst: x |" in text
     assert "| `energy.mac_pj` | ampere.yaml | qwen/m128 | by hand |" in text
-    assert text.count("| qwen/m") == 9
+    assert text.count("\n| qwen/m") == 9
     assert "kB" not in text
     predicted, fitted = text.index("Predicted:"), text.index("Fitted or taken")
     assert predicted < text.index("| qwen/m4096 | dense time") < fitted < text.index("| qwen/m128 | dense time")

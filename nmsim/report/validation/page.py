@@ -47,7 +47,7 @@ def _page(validation: Mapping[str, Any]) -> list[str]:
     lines = [
         "# Validation: tables",
         "",
-        f"Written by `{validation['command']}` with model {validation['model_version']}; what they mean: [validation.md](../validation.md).",
+        f"Written by `{validation['command']}` with model {validation['model_version']}, explained in [validation.md](../validation.md).",
         "An error is simulated over published, less one.",
         "",
         "## Bars",
