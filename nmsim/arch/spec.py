@@ -242,7 +242,7 @@ class KernelsSpec(Block):
     max_resident_ctas: Positive | None = None
     """CTAs of one kernel an SM holds at most, where the library's kernels are built for fewer than would fit."""
     operand_copy: Literal["async", "sync"] = "async"
-    """How operands reach shared memory: `async` past the registers (cp.async, TMA), or `sync`: loaded, waited for and stored by the warps."""
+    """How operands reach shared memory: `async` past the registers (cp.async, TMA), or `sync`: loaded and stored by the warps."""
 
 
 class LaunchSpec(Block):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nmsim.cli.timeline import DEFAULT_SMS, Cycles, TimelineFile, WatchedSms, save_timelines, timeline_window
-
 from nmsim.errors import InputError
 
 if TYPE_CHECKING:

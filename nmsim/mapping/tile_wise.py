@@ -7,9 +7,9 @@ n_j as the reduction and adds to the rows it keeps, `backward_weight` computes o
 Modelled: kept sizes of every tile, load imbalance, gathered look-ups. Tiles that share rows of dX add to it by reductions (as
 red.global.add does: the L2 adds, so that none is lost and their order is that of arrival); each costs the read and the write of
 what it adds to. dX is zeroed before, by a pass of its own in a step (`nmsim.run.step`).
-Not modelled: rounding that depends on the order of the additions; reading the lists of kept rows. Activations are taken as kept transposed by their producer
-(so that a gathered row is contiguous), outputs as packed; a convolution's kept (r, s, c) rows as spread evenly over its taps,
-in backward_data rounded up to whole channels.
+Not modelled: rounding that depends on the order of the additions; reading the lists of kept rows. Activations are taken as kept
+transposed by their producer (so that a gathered row is contiguous), outputs as packed; a convolution's kept (r, s, c) rows as spread
+evenly over its taps, in backward_data rounded up to whole channels.
 """
 
 from __future__ import annotations

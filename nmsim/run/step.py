@@ -82,7 +82,7 @@ class Simulator:
         return works
 
     def _zeroing_work(self, gemm: Gemm) -> Work:
-        """Zeroing dX, to which the tiles then add: a row that no tile keeps would hold garbage, and the first tile may not keep it either."""
+        """Zeroing dX, to which the tiles then add: a row that no tile keeps would hold garbage, and the first tile may not keep it."""
         nbytes = gemm.m * gemm.n * gemm.l * element_bits(gemm.out_dtype) // 8
         name = "zero_dX"
         run = self._stream(name, 0, nbytes, 0)
