@@ -23,6 +23,7 @@ from nmsim.run.schemes import SCHEMES
 from nmsim.run.single import GemmResult, check_dimensions, simulate_single, single_kernel, what_if_gemm
 from nmsim.run.step import Progress
 from nmsim.run.systolic import simulate_systolic
+from nmsim.run.systolic_trace import simulate_array_trace
 from nmsim.run.tile_wise import TileWiseShape, simulate_tile_wise
 from nmsim.run.timeline import TimelineWindow, kernel_timeline
 from nmsim.run.timeline import trace_timelines as record_trace
@@ -68,10 +69,17 @@ def simulate(
     """Simulate a recorded training step on a machine, for the traced recipe and each baseline.
 
     `pattern`, `dtype` and `batch` replace the recorded ones (the result says so); `l2` is `cold` or `warm` per kernel.
-    InputError for anything wrong with the inputs, among them a machine that is no GPU.
+    A systolic array has no L2 and no engines to choose from, and runs no tiles. InputError for anything wrong with the inputs.
     """
-    spec = as_gpu(_spec(arch, overrides), "simulate")
-    step = changed_step(trace, pattern, dtype, batch)
+    spec = _spec(arch, overrides)
+    return _simulated(spec, changed_step(trace, pattern, dtype, batch), baseline, l2, engine, progress)
+
+
+def _simulated(
+    spec: Machine, step: Trace, baseline: Sequence[str], l2: str, engine: str | None, progress: Progress | None
+) -> SimulationResult:
+    if isinstance(spec, SystolicSpec):
+        return simulate_array_trace(spec, step, schemes=baseline, progress=progress)
     return simulate_trace(spec, step, schemes=baseline, options=run_options(l2, engine), progress=progress)
 
 
@@ -93,7 +101,7 @@ def simulate_run(
     The steps of other stages are read from the traces beside it. Nothing where the trace has no schedule or one of them is away.
     `result` is what `simulate` gave for `trace` with the same arguments, if it was called. InputError as `simulate`.
     """
-    spec = as_gpu(_spec(arch, overrides), "simulate")
+    spec = _spec(arch, overrides)
     path = Path(trace)
     recorded = load_trace(path)
     named = dict.fromkeys(entry["trace"] for entry in recorded.schedule)
@@ -104,7 +112,7 @@ def simulate_run(
     for name, folder in stages.items():
         if name not in results:
             step = changed_step(folder, None, dtype, batch)
-            results[name] = simulate_trace(spec, step, schemes=baseline, options=run_options(l2, engine), progress=progress)
+            results[name] = _simulated(spec, step, baseline, l2, engine, progress)
     return run_totals(recorded.schedule, results)
 
 

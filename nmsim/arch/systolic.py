@@ -76,6 +76,15 @@ class SystolicDramSpec(Block):
     """From the start of a transfer to its first byte on chip."""
 
 
+class EnginesSpec(Block):
+    """Units beside the array that work on streams from and to DRAM: elements a cycle each."""
+
+    top_n_elements_per_cycle: PositiveFloat
+    """Elements that the top-N engine ranks, masks and compresses in a cycle (the passes of an N:M recipe)."""
+    vector_flops_per_cycle: PositiveFloat
+    """Element-wise arithmetic: weight update, normalisation, activation functions."""
+
+
 class SystolicEnergySpec(Block):
     """Energy per action; static power is charged over time."""
 
@@ -105,6 +114,8 @@ class SystolicSpec(Block):
     array: ArraySpec
     buffers: BuffersSpec
     dram: SystolicDramSpec
+    engines: EnginesSpec | None = None
+    """Without them, passes and operators go at the rate of DRAM."""
     energy: SystolicEnergySpec
     power: SystolicPowerSpec
 

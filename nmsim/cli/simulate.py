@@ -51,7 +51,7 @@ def simulate(
 
       nmsim simulate arch_configs/ampere.yaml workloads/digits_resnet_dense.nmtrace --timeline step.json.gz --sm 0-3 --cycles 0:20000
     """
-    from nmsim.api import simulate, simulate_run, trace_timelines
+    from nmsim.api import load_arch, simulate, simulate_run, trace_timelines
     from nmsim.cli.progress import announce_engine, simulation_progress
     from nmsim.report.timeline import check_timeline_file
     from nmsim.run.schemes import SCHEMES
@@ -61,7 +61,8 @@ def simulate(
         check_timeline_file(timeline)
         if len(traces) > 1:
             raise InputError("a timeline is of one trace", path="--timeline", value=f"{len(traces)} traces", fix="name one")
-    announce_engine(engine)
+    if load_arch(arch, overrides or ()).kind == "gpu":
+        announce_engine(engine)
     schemes = SCHEMES if not baseline else tuple(name.replace("-", "_") for name in baseline)
     results: list[SimulationResult] = []
     runs: list[dict[str, RunTotal]] = []

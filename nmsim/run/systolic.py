@@ -110,7 +110,7 @@ def _result(
     spec: SystolicSpec, gemm: Gemm, run: SystolicRun, dense: SystolicRun, pattern: NMPattern | None, notes: tuple[str, ...]
 ) -> GemmResult:
     array, counters, plan = spec.array, run.counters, run.plan
-    energy_by_unit = dynamic_energy_by_unit_j(counters, _costs(spec), gemm.dtype) | {"static": spec.power.static_w * run.time_us * 1e-6}
+    energy_by_unit = array_energy_by_unit_j(spec, counters, gemm.dtype, run.time_us)
     energy_j = total_energy_j(energy_by_unit)
     bound = bound_of(run.busy_cycles, run.stall_cycles)
     if run is not dense and run.cycles > dense.cycles:
@@ -144,6 +144,11 @@ def _result(
         energy_by_unit_j=energy_by_unit,
         notes=notes,
     )
+
+
+def array_energy_by_unit_j(spec: SystolicSpec, counters: Counters, dtype: str, time_us: float) -> dict[str, float]:
+    """Joules by unit of what was counted in `time_us`; the buffers stand where a GPU has shared memory."""
+    return dynamic_energy_by_unit_j(counters, _costs(spec), dtype) | {"static": spec.power.static_w * time_us * 1e-6}
 
 
 def _costs(spec: SystolicSpec) -> EnergySpec:

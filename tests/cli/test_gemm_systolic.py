@@ -114,7 +114,7 @@ def test_what_works_on_tensor_cores_names_the_kind(nmsim: Run, array: Path, tmp_
     assert "a machine of kind gpu is needed, and Systolic array 128 x 128 is of kind systolic; `nmsim gemm` serves every kind" in ran.err
     ran = nmsim("simulate", array, tmp_path / "no.nmtrace")
     assert ran.code == 2
-    assert "a machine of kind gpu is needed" in ran.err
+    assert "no.nmtrace" in ran.err
     with pytest.raises(InputError, match="microbench: a machine of kind gpu is needed"):
         package.microbench(array, shape=(16, 8, 16))
 
