@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 120
 """Columns to lay tables out for where there is no terminal to ask."""
+LONGEST_PHASE = len("backward_weight")
+FRAMED_WIDTH = 96
+"""Narrower tables have no frame."""
 
 
 def console() -> Console:
@@ -24,16 +27,27 @@ def console() -> Console:
     return probe if probe.is_terminal else Console(width=PIPED_WIDTH)
 
 
-def phase_table(result: SimulationResult) -> Table:
-    """A row a phase and scheme, then the totals: cycles, time, energy, speed-up over dense and over tile-wise."""
+def framed(title: str) -> Table:
+    """An empty table with a title: in a frame, or with lines alone where a frame would take the place of numbers."""
+    from rich.box import HORIZONTALS
+    from rich.markup import escape
     from rich.table import Table
 
+    table = Table(title=escape(title), title_justify="left")
+    if console().width < FRAMED_WIDTH:
+        table.box, table.padding, table.pad_edge = HORIZONTALS, (0, 1, 0, 0), False
+    return table
+
+
+def phase_table(result: SimulationResult) -> Table:
+    """A row a phase and scheme, then the totals: cycles, time, energy, speed-up over dense and over tile-wise."""
     schemes = list(result.total)
-    table = Table(title=f"{result.trace} on {result.arch}", title_justify="left")
-    table.add_column("phase")
-    table.add_column("scheme")
-    for column in ("kilocycles", "time us", "energy mJ", "vs dense", "vs tile-wise"):
+    table = framed(f"{result.trace} on {result.arch}")
+    table.add_column("phase", min_width=LONGEST_PHASE)
+    table.add_column("scheme", no_wrap=True)
+    for column in ("kilocycles", "time us", "energy mJ", "vs dense"):
         table.add_column(column, justify="right")
+    table.add_column("vs tile-wise" if console().width >= FRAMED_WIDTH else "vs\ntile-wise", justify="right")
     parts = {(part.phase, part.scheme): part for part in result.phases}
     for phase in dict.fromkeys(part.phase for part in result.phases):
         if not any(parts[phase, scheme].time_us for scheme in schemes):
@@ -72,7 +86,6 @@ def run_table(result: SimulationResult, run: Mapping[str, RunTotal]) -> Table:
 def gemm_table(result: SimulationResult, limit: int) -> Table:
     """The traced scheme's GEMMs, alike ones together, slowest first: sparse or not and why, the bound, against dense."""
     from rich.markup import escape
-    from rich.table import Table
 
     dense = {row.gemm_id: row for row in result.rows if row.scheme == "dense" and row.kind == "gemm"}
     alike: dict[tuple[object, ...], list[KernelRow]] = {}
@@ -82,9 +95,10 @@ def gemm_table(result: SimulationResult, limit: int) -> Table:
     groups = sorted(alike.values(), key=lambda rows: -sum(row.time_us for row in rows))
     shown = groups[:limit] if limit else groups
     title = f"GEMMs of the traced recipe, those that cost most first ({len(shown)} of {len(groups)} kinds)"
-    table = Table(title=title, title_justify="left")
-    for column in ("phase and layer", "m x n x k (x l)"):
-        table.add_column(column, overflow="fold")
+    table = framed(title)
+    shapes_apart = console().width >= FRAMED_WIDTH
+    for column in ("phase and layer", "m x n x k (x l)") if shapes_apart else ("phase, layer, m x n x k",):
+        table.add_column(column, overflow="fold", min_width=LONGEST_PHASE)
     for column in ("time us", "vs dense"):
         table.add_column(column, justify="right")
     for column in ("ran", "bound", "why"):
@@ -93,9 +107,9 @@ def gemm_table(result: SimulationResult, limit: int) -> Table:
         first, time_us = rows[0], sum(row.time_us for row in rows)
         dense_us = sum(dense[row.gemm_id].time_us for row in rows if row.gemm_id in dense)
         more = f" and {len(rows) - 1} alike" if len(rows) > 1 else ""
+        what = f"{first.phase}\n{escape(first.module)}{more}"
         table.add_row(
-            f"{first.phase}\n{escape(first.module)}{more}",
-            _shape(first),
+            *((what, _shape(first)) if shapes_apart else (f"{what}\n{_shape(first)}",)),
             _number(time_us),
             _ratio(dense_us, time_us),
             first.native_pattern if first.ran_sparse else "dense",

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,18 +14,15 @@ import pytest
 from nmsim.result.points import POINT, SWEEP
 from nmsim.sweep.executors import InProcess
 from nmsim.sweep.plan import plan_points
-from nmsim.sweep.run import LOCK, run_sweep
+from nmsim.sweep.run import run_sweep
 from nmsim.sweep.spec import read_sweep_spec
+from tests.sweep.processes import alive, bytes_of, children, until
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
 UNSHARE = ["unshare", "-rm"]
 NAMESPACES = shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
 needs_mounts = pytest.mark.skipif(not NAMESPACES, reason="2026-11-21: a tmpfs of its own needs Linux's user namespaces")
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def finished(out: Path) -> int:
@@ -59,43 +54,6 @@ def command(study: Path, out: Path, *options: str) -> list[str]:
 def started(study: Path, out: Path, jobs: int) -> subprocess.Popen[str]:
     words = command(study, out, "--jobs", str(jobs))
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.02)
-
-
-def test_killed_twice_and_started_again_it_is_complete_and_no_worker_is_left(study: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    workers: list[int] = []
-    for goal in (2, 8):
-        sweep = started(study, out, 2)
-        until(lambda goal=goal: finished(out) >= goal)  # type: ignore[misc]
-        workers += children(sweep.pid)
-        sweep.kill()
-        sweep.wait()
-    until(lambda: not any(map(alive, workers)))
-    left = bytes_of(out)
-    kept = {name: content for name, content in left.items() if not name.startswith(".")}
-    assert all(whole[name] == content for name, content in kept.items())
-    assert finished(out) < 16
-    assert subprocess.run(command(study, out, "--jobs", "2"), cwd=ROOT, capture_output=True, check=False).returncode == 0
-    assert bytes_of(out) == whole
-    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {LOCK}
 
 
 @pytest.mark.slow

@@ -22,10 +22,7 @@ from nmsim.sweep.executors import InProcess, LocalPool
 from nmsim.sweep.plan import Point, Task, plan_points
 from nmsim.sweep.run import LOCK, Standing, run_sweep
 from nmsim.sweep.spec import SweepSpec
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+from tests.sweep.processes import bytes_of
 
 
 @pytest.fixture(scope="module")
