@@ -7,13 +7,13 @@ from pathlib import Path
 
 from nmsim.arch.load import load_arch
 from nmsim.arch.machine import Machine, as_gpu
-from nmsim.arch.spec import GpuSpec
+from nmsim.arch.spec import GpuSpec, TileSpec
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
 from nmsim.result.timeline import KernelTimeline
 from nmsim.result.whole_run import RunTotal, run_totals
-from nmsim.run.choice import RunOptions
+from nmsim.run.choice import RunOptions, only_kernel
 from nmsim.run.kernel import ENGINES
 from nmsim.run.memory_bench import ChaseTiming, StreamTiming
 from nmsim.run.memory_bench import microbench_chase as _chase
@@ -154,11 +154,13 @@ def simulate_gemm(
     engine: str | None = None,
     overrides: Sequence[str] = (),
     tile_wise: TileWiseShape | None = None,
+    kernel: TileSpec | None = None,
 ) -> GemmResult:
     """One what-if GEMM D[m, n] = A[m, k] B[k, n] (`l` of them), both operands K-contiguous, dense, N:M sparse or tile-wise.
 
     Any kind of machine; a systolic one has neither L2 nor engines to choose from, and compresses B only. `tile_wise` says what B
-    keeps of its columns and rows (GPUs only); with a `pattern` too, each tile is compressed besides.
+    keeps of its columns and rows (GPUs only); with a `pattern` too, each tile is compressed besides. The fastest kernel of the
+    machine's library runs, or `kernel` where it is given (K then counts bytes, as in `kernels.tiles`).
     """
     spec = _spec(arch, overrides)
     gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
@@ -168,10 +170,13 @@ def simulate_gemm(
             raise InputError(f"{spec.name} is of kind {spec.kind} and has no L2 to be warm", path="--l2", fix="leave it out")
         if tile_wise is not None:
             raise InputError(f"{spec.name} is of kind {spec.kind}: gathered tiles are modelled on GPUs", path="--tile-wise")
+        if kernel is not None:
+            raise InputError(f"{spec.name} is of kind {spec.kind} and runs no kernels", path="--cta", fix="leave it out")
         return simulate_systolic(spec, gemm, parsed, sparse_operand)
+    offered = spec if kernel is None else only_kernel(spec, kernel)
     if tile_wise is not None:
-        return simulate_tile_wise(spec, gemm, tile_wise, parsed, options)
-    return simulate_single(spec, gemm, parsed, sparse_operand, options)
+        return simulate_tile_wise(offered, gemm, tile_wise, parsed, options)
+    return simulate_single(offered, gemm, parsed, sparse_operand, options)
 
 
 def gemm_timeline(
@@ -188,10 +193,12 @@ def gemm_timeline(
     l2: str = "cold",
     engine: str | None = None,
     overrides: Sequence[str] = (),
+    kernel: TileSpec | None = None,
     window: TimelineWindow | None = None,
 ) -> KernelTimeline:
     """What the SMs, L2 and DRAM did during the GEMM that `simulate_gemm` times; write it with `nmsim.report.timeline`."""
     spec = as_gpu(_spec(arch, overrides), "timeline")
+    spec = spec if kernel is None else only_kernel(spec, kernel)
     gemm, parsed = _gemm(spec, m, n, k, l, dtype, out_dtype, pattern, sparse_operand)
     options = run_options(l2, engine)
     run = single_kernel(spec, gemm, parsed, sparse_operand, options)

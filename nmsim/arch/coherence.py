@@ -15,6 +15,8 @@ from nmsim.units import BITS_PER_ELEMENT
 
 TILE_K_BYTES = (64, 128)
 """Widths of one row of a shared-memory stage that kernels use."""
+ROW_PADDING_BYTES = 16
+"""What a padded layout adds to each row of a tile."""
 MAX_SMS = 1 << 14
 """The event order packs an SM's number into 14 bits."""
 
@@ -45,7 +47,8 @@ def contradictions(spec: GpuSpec) -> Iterator[Contradiction]:
 
 def shared_memory_needed(tile: TileSpec) -> int:
     """Bytes of shared memory that a dense CTA of `tile` holds: all stages of both operands."""
-    return (tile.cta[0] + tile.cta[1]) * tile.cta[2] * tile.stages
+    padding = ROW_PADDING_BYTES if tile.layout == "padded" else 0
+    return (tile.cta[0] + tile.cta[1]) * (tile.cta[2] + padding) * tile.stages
 
 
 def _sm(spec: GpuSpec) -> Iterator[Contradiction]:

@@ -227,7 +227,15 @@ class TileSpec(Block):
     cta: tuple[Positive, Positive, Positive]
     """(m, n, k in bytes of a dense operand row: 64 or 128), so that one row serves every element type."""
     warp: tuple[Positive, Positive]
-    stages: Annotated[int, Field(ge=2, le=12)]
+    stages: Annotated[int, Field(ge=1, le=12)]
+    layout: Literal["swizzled", "padded", "linear", "permuted"] = "swizzled"
+    """How operand tiles lie in shared memory: free of bank conflicts, or not."""
+    copy_path: Annotated[Literal["async", "sync"] | None, Field(alias="copy")] = None
+    """How operands reach shared memory, where this kernel does otherwise than the library (`operand_copy`)."""
+    fragments: Literal["prefetched", "reloaded"] = "prefetched"
+    """Loaded once and a k-step ahead, or for each row of MMAs just before it."""
+    registers: Annotated[int, Field(ge=1, le=255)] | None = None
+    """Of one thread, accumulators included; accumulators and `registers_per_thread` where it is left out."""
 
 
 class KernelsSpec(Block):

@@ -32,6 +32,13 @@ def gemm(
         str, typer.Option("--l2", help="What the L2 holds at the start: cold, or warm (as one run of this GEMM leaves it).")
     ] = "cold",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
+    cta: Annotated[str | None, typer.Option(metavar="MxNxK", help="Force a kernel: its CTA tile in elements.")] = None,
+    warp: Annotated[str | None, typer.Option(metavar="MxN", help="Its warp tile; a quarter of the CTA's without it.")] = None,
+    stages: Annotated[int | None, typer.Option(help="Its stages of shared memory; 2 without it.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Its tiles in shared memory: swizzled (default), padded, linear or permuted.")] = None,
+    copy: Annotated[str | None, typer.Option(help="Its copies: async (default), or sync (through registers, waited for).")] = None,
+    fragments: Annotated[str | None, typer.Option(help="Its fragments: prefetched (default), or reloaded for every row of MMAs.")] = None,
+    registers: Annotated[int | None, typer.Option(help="Its registers per thread, accumulators included.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     tile_wise: Annotated[
         bool, typer.Option("--tile-wise", help="Prune B tile-wise: keep --keep-n columns, and --keep-k rows in each tile of them.")
@@ -59,9 +66,12 @@ def gemm(
 
       nmsim gemm arch_configs/ampere.yaml --m 4096 --n 4096 --k 4096 --timeline gemm.json.gz --sm 0-1 --cycles 0:20000
 
+      nmsim gemm arch_configs/ampere.yaml --m 2048 --n 2048 --k 2048 --cta 64x64x64 --warp 32x32 --layout linear --copy sync
+
       nmsim gemm arch_configs/systolic_128.yaml --m 1024 --n 1024 --k 1024 --pattern 2:4 --set array.overlap=none
     """
     from nmsim.api import TileWiseShape, gemm_timeline, load_arch, simulate_gemm
+    from nmsim.cli.kernel_flags import forced_tile
     from nmsim.cli.progress import announce_engine
     from nmsim.report.timeline import check_timeline_file
 
@@ -73,6 +83,7 @@ def gemm(
     spec = load_arch(arch, overrides or ())
     if spec.kind == "gpu":
         announce_engine(engine)
+    own = {"stages": stages, "layout": layout, "copy": copy, "fragments": fragments, "registers": registers}
     asked: dict[str, Any] = {
         "m": m,
         "n": n,
@@ -84,6 +95,7 @@ def gemm(
         "sparse_operand": sparse_operand,
         "l2": l2,
         "engine": engine,
+        "kernel": forced_tile(cta, warp, dtype, own),
     }
     kept = TileWiseShape(tile, n if keep_n is None else keep_n, k if keep_k is None else keep_k, streams) if tile_wise else None
     result = simulate_gemm(spec, **asked, tile_wise=kept)

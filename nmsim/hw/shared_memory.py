@@ -1,6 +1,6 @@
 """The shared memory of an SM: one port of banks x bank width bytes a cycle, for fragment reads and copy writes alike.
 
-Modelled: the port as a FIFO server, load latency, passes of an ldmatrix that meets bank conflicts.
+Modelled: the port as a FIFO server, load latency, passes of accesses that meet bank conflicts (`nmsim.rules.banks`).
 Not modelled: the order of bank accesses inside one instruction; the L1 cache that shares the array.
 """
 
@@ -19,13 +19,16 @@ class SharedMemoryPort:
         self._free = self._remainder = 0
         self.bytes = 0
 
-    def read(self, now: int, nbytes: int, passes: int) -> tuple[int, int]:
-        """Load `nbytes` at `passes` passes each. Returns (cycle the data are in registers, cycles spent queueing)."""
-        _, self._free, self._remainder = serve(now, self._free, self._remainder, nbytes * passes, self._rate)
-        self.bytes += nbytes
+    def read(self, now: int, nbytes: int, port_bytes: int) -> tuple[int, int]:
+        """Load `nbytes` in the passes of `port_bytes`. Returns (cycle the data are in registers, cycles spent queueing)."""
+        self._serve(now, nbytes, port_bytes)
         return self._free + self._latency, self._free - now
 
-    def write(self, now: int, nbytes: int) -> None:
-        """Asynchronous copy: takes port cycles, nobody waits for it here."""
-        _, self._free, self._remainder = serve(now, self._free, self._remainder, nbytes, self._rate)
+    def write(self, now: int, nbytes: int, port_bytes: int) -> int:
+        """Store or copy `nbytes` in the passes of `port_bytes`. Returns the cycle they are there."""
+        self._serve(now, nbytes, port_bytes)
+        return self._free
+
+    def _serve(self, now: int, nbytes: int, port_bytes: int) -> None:
+        _, self._free, self._remainder = serve(now, self._free, self._remainder, port_bytes, self._rate)
         self.bytes += nbytes

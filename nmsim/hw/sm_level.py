@@ -2,7 +2,8 @@
 
 Each warp is a simpy process: at the top of a k-tile it meets its CTA at a barrier; then, k-step by k-step, it issues a
 part of its copies for a later stage, loads the next step's fragments of A, B and E from shared memory and issues the
-MMAs of this one (the copies are spread over the steps, as CUTLASS's multistage mainloop does). Warps share four
+MMAs of this one (the copies are spread over the steps, as CUTLASS's multistage mainloop does). A kernel of one
+stage copies and computes in turn, one that reloads its fragments for every row of MMAs waits for them. Warps share four
 schedulers, four tensor cores and one shared-memory port. The result is the contract of `nmsim.hw.mainloop`:
 cycles per k-tile for 1, 2, ... resident CTAs, fill, drain, port bytes, stalls.
 
@@ -13,7 +14,7 @@ Not modelled: address arithmetic and loop overhead instructions, instruction fet
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from simpy.events import Event
@@ -22,12 +23,12 @@ from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.engine.environment import KeyedEnvironment
 from nmsim.hw.mainloop import MEASURED_K_TILES, WARM_UP_K_TILES, MainloopTiming
 from nmsim.hw.shared_memory import SharedMemoryPort
-from nmsim.hw.tensor_core import tensor_cores
+from nmsim.hw.tensor_core import TensorCore, tensor_cores
 from nmsim.hw.warpgroup import WarpgroupMainloop, mainloop_fragments
 from nmsim.mapping.plan import MainloopKey
-from nmsim.rules.banks import ldmatrix_passes
+from nmsim.rules.fragments import WARP_LOAD_BYTES, Instruction, instruction_of
+from nmsim.rules.loads import Access, copies, step_loads
 from nmsim.rules.stalls import STALL_NAMES
-from nmsim.units import element_bits
 
 Process = Generator[Event, None, None]
 
@@ -42,6 +43,18 @@ class _Cta:
     completed: list[int]
 
 
+@dataclass
+class _Accesses:
+    """Loads of the fragments for one part of a k-step and copies beside them, as far as they are not issued yet."""
+
+    loads: Sequence[Access] = ()
+    copies: Sequence[Access] = ()
+    ready: int = 0
+    """Cycle at which all that was loaded is in registers."""
+    queued: int = 0
+    """Cycles that the last of it waited for the port."""
+
+
 class SmMainloop:
     """One SM with `residents` CTAs of one mainloop; `run` it once."""
 
@@ -50,13 +63,19 @@ class SmMainloop:
         self._env = KeyedEnvironment()
         memory = spec.shared_memory
         self.port = SharedMemoryPort(memory.banks * memory.bank_bytes, memory.latency_cycles)
-        pitch = key.cta_tile[2] * element_bits(key.dtype) // 8
-        self._passes = ldmatrix_passes(pitch, memory.banks, memory.bank_bytes, 1)
         per_mma = self._fragments.codes_per_mma, self._fragments.register_bytes_per_mma
         self.cores = tensor_cores(spec.tensor_core, mma, *per_mma, count=spec.tensor_core.per_sm)
+        code = None if mma.nm is None else spec.metadata_code(key.dtype, mma.nm)
+        warps, banks, one = self._fragments.warps, (memory.banks, memory.bank_bytes), instruction_of(mma, key.dtype, code)
+        self._rows = 1 if key.fragments == "prefetched" else -(-key.warp_tile[0] // mma.shape[0])
+        """Parts of a k-step that load their own fragments: all of it, or each row of MMAs."""
+        rows_of_a = key.warp_tile[0] // self._rows
+        self._loads = [step_loads(key, one, rows_of_a, step, banks) for step in range(self._fragments.k_steps)]
+        self._copies = [k_tile_copies(key, one, warp, warps, banks) for warp in range(warps)]
+        self._shadow = max(1, int(mma.issue_interval_cycles) - 1)
+        """Other instructions that a warp issues between two of its MMAs without holding the second up."""
         self._issue_free = [0] * spec.sm.schedulers
         self._k_tiles = WARM_UP_K_TILES + MEASURED_K_TILES
-        warps = self._fragments.warps
         self.ctas = [_Cta(warps, 0, self._env.event(), [0] * self._k_tiles) for _ in range(residents)]
         self.last_result = 0
 
@@ -73,23 +92,81 @@ class SmMainloop:
 
     def _warp(self, cta_index: int, slot: int, begin: int) -> Process:
         env, cta, steps = self._env, self.ctas[cta_index], self._fragments.k_steps
-        core, mmas = self.cores[slot % len(self.cores)], self._fragments.mmas_per_step
-        accumulators, copies = [0] * mmas, self._key.copy_bytes // cta.warps
+        core, copies = self.cores[slot % len(self.cores)], self._copies[slot % cta.warps]
+        in_turn, reloaded = self._key.stages == 1, self._key.fragments == "reloaded"
+        accumulators, first = [0] * self._fragments.mmas_per_step, _Accesses()
         yield env.until(begin, slot)
-        ready, queued = self._load_fragments(slot)
         for k_tile in range(self._k_tiles):
+            if not in_turn and not reloaded and k_tile == 0:
+                self._issue_all(slot, first := _Accesses(self._loads[0]))
             yield from self._barrier(cta)
+            if in_turn:
+                yield from self._copy(slot, copies)
+                yield from self._barrier(cta)
+                if not reloaded:
+                    self._issue_all(slot, first := _Accesses(self._loads[0]))
             for step in range(steps):
-                self.port.write(env.tick, share_of(copies, step, steps))
-                following = self._load_fragments(slot)
-                for mma in range(mmas):
-                    yield env.until(self._issue(slot), slot)
-                    start, accumulators[mma] = core.issue(env.tick, ready, queued, accumulators[mma])
-                    if start > env.tick:
-                        yield env.until(start, slot)
-                ready, queued = following
+                share = () if in_turn else copies[len(copies) * step // steps : len(copies) * (step + 1) // steps]
+                last = step + 1 == steps and (in_turn or k_tile + 1 == self._k_tiles)  # what follows is not there yet, or never
+                ahead = _Accesses(() if reloaded or last else self._loads[(step + 1) % steps], share)
+                for row in range(self._rows):
+                    if reloaded:
+                        self._issue_all(slot, first := _Accesses(self._loads[step]))
+                    yield from self._issue_row(slot, core, accumulators, row, first, ahead)
+                self._issue_all(slot, ahead)
+                first = ahead
             cta.completed[k_tile] = max(cta.completed[k_tile], core.free_at)
         self.last_result = max(self.last_result, max(accumulators))
+
+    def _issue_row(self, slot: int, core: TensorCore, accumulators: list[int], row: int, loaded: _Accesses, ahead: _Accesses) -> Process:
+        """Issue the MMAs that the loaded fragments are for, and what lies ahead in their shadow: the slots until the next one."""
+        mmas = len(accumulators) // self._rows
+        for mma in range(row * mmas, (row + 1) * mmas):
+            self._issue_some(slot, ahead, self._shadow)
+            yield self._env.until(self._issue(slot), slot)
+            start, accumulators[mma] = core.issue(self._env.tick, loaded.ready, loaded.queued, accumulators[mma])
+            if start > self._env.tick:
+                yield self._env.until(start, slot)
+
+    def _issue_all(self, slot: int, accesses: _Accesses) -> None:
+        self._issue_some(slot, accesses, len(accesses.loads) + len(accesses.copies))
+
+    def _issue_some(self, slot: int, accesses: _Accesses, most: int) -> None:
+        """Issue up to `most` accesses, loads first; of asynchronous copies nobody waits for the end."""
+        for _ in range(most):
+            if accesses.loads:
+                load, *accesses.loads = accesses.loads
+                data, waited = self.port.read(self._issue(slot), load.nbytes, load.port_bytes)
+                if data > accesses.ready:
+                    accesses.ready, accesses.queued = data, waited
+            elif accesses.copies:
+                copy, *accesses.copies = accesses.copies
+                if self._key.copy == "sync":
+                    self._load_to_registers(slot, copy)
+                self.port.write(self._issue(slot), copy.nbytes, copy.port_bytes)
+            else:
+                return
+
+    def _copy(self, slot: int, copies: Sequence[Access]) -> Process:
+        """Bring a warp's share of a k-tile and wait until it is there."""
+        there = 0
+        if self._key.copy == "sync":
+            for access in copies:
+                there = max(there, self._load_to_registers(slot, access))
+            yield self._env.until(max(there, self._env.tick), slot)
+        for access in copies:
+            there = max(there, self.port.write(self._issue(slot), access.nbytes, access.port_bytes))
+        yield self._env.until(max(there, self._env.tick), slot)
+
+    def _load_to_registers(self, slot: int, access: Access) -> int:
+        """The first half of a synchronous copy; returns the cycle the data are in registers.
+
+        They pass the array that L1 and shared memory share into a line of the L1 and from there to registers; the store that
+        follows is a third pass.
+        """
+        at = self._issue(slot)
+        self.port.write(at, access.nbytes, access.nbytes)
+        return self.port.read(at, access.nbytes, access.nbytes)[0]
 
     def _barrier(self, cta: _Cta) -> Process:
         """Wait for all warps of the CTA."""
@@ -108,14 +185,18 @@ class SmMainloop:
         self._issue_free[scheduler] = cycle + 1
         return cycle
 
-    def _load_fragments(self, slot: int) -> tuple[int, int]:
-        """Issue the loads of one k-step's fragments; returns (cycle all are in registers, cycles the last one queued)."""
-        ready, queued = 0, 0
-        for nbytes in self._fragments.loads:
-            data, waited = self.port.read(self._issue(slot), nbytes, self._passes)
-            if data > ready:
-                ready, queued = data, waited
-        return ready, queued
+
+def k_tile_copies(key: MainloopKey, one: Instruction, warp: int, warps: int, banks: tuple[int, int]) -> tuple[Access, ...]:
+    """The writes that bring one warp's share of A, B and E of a k-tile to shared memory."""
+    steps = -(-key.cta_tile[2] // key.mma_shape[2])
+    row_bytes = one.a_row_bits * steps // 8, one.b_row_bits * steps // 8
+    of_a, of_b = row_bytes[0] * key.cta_tile[0], row_bytes[1] * key.cta_tile[1]
+    of_e = max(0, key.copy_bytes - of_a - of_b)
+    return (
+        *copies(key.layout, row_bytes[0], share_of(of_a, warp, warps), banks),
+        *copies(key.layout, row_bytes[1], share_of(of_b, warp, warps), banks),
+        *copies("linear", WARP_LOAD_BYTES, share_of(of_e, warp, warps), banks),
+    )
 
 
 def share_of(total: int, part: int, parts: int) -> int:

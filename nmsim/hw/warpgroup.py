@@ -67,7 +67,8 @@ class WarpgroupMainloop:
         before = 0
         yield env.until(begin, slot)
         for k_tile in range(self._k_tiles):
-            self.port.write(env.tick, self._key.copy_bytes // self._groups)
+            copied = self._key.copy_bytes // self._groups
+            self.port.write(env.tick, copied, copied)
             for _ in range(fragments.k_steps):
                 registers = self._load_metadata()
                 for mma in range(fragments.mmas_per_step):
@@ -83,7 +84,7 @@ class WarpgroupMainloop:
     def _stream_operands(self) -> tuple[int, int]:
         """Book one instruction's operands; returns (earliest start that lets the last of them arrive in time, cycles queued)."""
         nbytes = self._fragments.streamed_bytes
-        arrived, waited = self.port.read(self._env.tick, nbytes, 1)
+        arrived, waited = self.port.read(self._env.tick, nbytes, nbytes)
         first = arrived - nbytes // self._port_bytes
         return max(first, arrived - int(self._mma.issue_interval_cycles)), max(0, waited - nbytes // self._port_bytes)
 
@@ -91,7 +92,8 @@ class WarpgroupMainloop:
         """Book the loads of one k-step's metadata into the registers of a warpgroup; returns the cycle they have arrived."""
         ready = 0
         for nbytes in self._fragments.loads:
-            ready = max(ready, self.port.read(self._env.tick, nbytes * self._mma.warps, 1)[0])
+            loaded = nbytes * self._mma.warps
+            ready = max(ready, self.port.read(self._env.tick, loaded, loaded)[0])
         return ready
 
 

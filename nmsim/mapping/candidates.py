@@ -24,6 +24,9 @@ from nmsim.units import element_bits
 _WAVE_LATENCY_CYCLES = 700
 """First operands from DRAM plus pipe fill, for the ranking only (the machine simulates it)."""
 
+CUTLASS_TYPES = {"fp16": "f16", "int8": "s8", "int4": "s4", "fp8": "e4m3"}
+"""Names of element types where CUTLASS's differ from ours."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -80,7 +83,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
             continue
         key = mainloop_key(tile, problem, mma, spec.kernels.operand_copy)
         fragments = fragments_of(key, mma, problem.code)
-        resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread)
+        resident, limiter = occupancy(spec.sm, key, fragments, spec.kernels.registers_per_thread, tile.registers)
         if not resident:
             continue
         if spec.kernels.max_resident_ctas is not None and resident > spec.kernels.max_resident_ctas:
@@ -116,8 +119,21 @@ def mainloop_key(tile: TileSpec, problem: Problem, mma: MmaSpec, copy: str = "as
         stages=tile.stages,
         mma_shape=mma.shape,
         copy_bytes=copy_bytes,
-        copy=copy,
+        copy=tile.copy_path or copy,
+        layout=tile.layout,
+        fragments=tile.fragments,
     )
+
+
+def kernel_name(key: MainloopKey, mma: MmaSpec) -> str:
+    """As CUTLASS writes one: accumulators and instruction, gemm or spgemm with its pattern, type, CTA tile, k-tile x stages."""
+    accumulates = "i" if mma.wide_accumulator == "int32" else "s"
+    instruction = ("" if mma.warps == 1 else "x").join(map(str, mma.shape))
+    product = "gemm" if mma.nm is None else f"spgemm_{key.pattern}"
+    m, n, k = key.cta_tile
+    element = CUTLASS_TYPES.get(key.dtype, key.dtype)
+    unusual = [value for value, usual in ((key.layout, "swizzled"), (key.copy, "async"), (key.fragments, "prefetched")) if value != usual]
+    return "_".join((f"{accumulates}{instruction}{product}", element, f"{m}x{n}", f"{k}x{key.stages}", *unusual))
 
 
 def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
@@ -133,7 +149,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
     m, n, k = key.mma_shape[0] // candidate.mma.warps, key.mma_shape[1], key.mma_shape[2]
     kept = k if problem.pattern is None else problem.pattern.compressed_k(k)
-    name = f"{'nm' if problem.pattern else 'dense'}_{key.pattern}_{key.dtype}_{tile[0]}x{tile[1]}x{tile[2]}_{key.stages}st"
+    name = kernel_name(key, candidate.mma)
     return KernelPlan(
         name=name,
         mainloop=key,

@@ -19,11 +19,14 @@ def registers_per_thread(key: MainloopKey, base: int) -> int:
     return min(MAX_REGISTERS_PER_THREAD, accumulators + base)
 
 
-def occupancy(sm: SmSpec, key: MainloopKey, fragments: Fragments, base_registers: int) -> tuple[int, str]:
-    """(CTAs resident on one SM, limiter); 0 where one does not fit (then the limiter says why not)."""
-    shared = key.stages * key.copy_bytes
+def occupancy(sm: SmSpec, key: MainloopKey, fragments: Fragments, base_registers: int, all_registers: int | None = None) -> tuple[int, str]:
+    """(CTAs resident on one SM, limiter); 0 where one does not fit (then the limiter says why not).
+
+    A thread takes `all_registers` where a kernel says so, else its accumulators and `base_registers`.
+    """
+    shared = key.stages * key.stage_bytes
     threads = fragments.warps * WARP_LANES
-    registers = threads * registers_per_thread(key, base_registers)
+    registers = threads * (all_registers or registers_per_thread(key, base_registers))
     bounds = {
         "shared_memory": sm.shared_memory_bytes // (shared + sm.shared_memory_reserved_per_cta_bytes),
         "registers": sm.registers // registers,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nmsim.rules.banks import PADDING_BYTES
+
 (GROUP, M0, M1, N0, N1, K0, K1, BATCH, TILE, SLICE, SLICES) = range(11)
 """Columns of the CTA table: which problem of the kernel; its output and reduction ranges (elements, in range); batch
 element; output tile; slice of a split reduction and how many there are."""
@@ -36,6 +38,18 @@ class MainloopKey:
     copy: str = "async"
     """How operands reach shared memory: `async` (cp.async, past the registers, while the mainloop runs) or `sync` (a load to registers
     and a store to shared memory, for which the warps wait)."""
+
+    layout: str = "swizzled"
+    """Of operand tiles in shared memory, see `nmsim.rules.banks`."""
+    fragments: str = "prefetched"
+    """`prefetched`: a k-step's fragments are loaded once, while the k-step before runs; `reloaded`: each row of MMAs loads A's row and
+    all of B just before it is run, as code without register blocking does."""
+
+    @property
+    def stage_bytes(self) -> int:
+        """Shared memory that one stage takes."""
+        padding = PADDING_BYTES * (self.cta_tile[0] + self.cta_tile[1]) if self.layout == "padded" else 0
+        return self.copy_bytes + padding
 
     @property
     def lookahead(self) -> int:

@@ -43,7 +43,7 @@ def kernel_frame(result: SimulationResult) -> pd.DataFrame:
 
 def ran_dense(row: KernelRow) -> bool:
     """True for a GEMM on a dense kernel: neither N:M nor any of the tile-wise kinds."""
-    return row.kernel.startswith("dense") and not row.ran_sparse
+    return ("gemm_" in row.kernel or row.kernel.startswith("dense")) and not row.ran_sparse
 
 
 def schemes_of(result: SimulationResult) -> list[str]:

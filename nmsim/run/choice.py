@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nmsim.arch.spec import GpuSpec
+from nmsim.arch.spec import GpuSpec, TileSpec
 from nmsim.energy.clock import clock_under_cap
 from nmsim.hw.timing import chip_timing
 from nmsim.mapping.candidates import build_plan, rank
@@ -30,6 +30,11 @@ class RunOptions:
     def warm(self) -> bool:
         """True where a kernel starts from the L2 contents that an untimed run of itself leaves."""
         return self.l2 == "warm"
+
+
+def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
+    """The machine with a library of one kernel template, its K never split."""
+    return spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": (tile,), "max_split_k": 1})})
 
 
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:

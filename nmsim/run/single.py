@@ -49,6 +49,8 @@ class GemmResult:
     occupancy: int
     energy_by_unit_j: dict[str, float]
     notes: tuple[str, ...]
+    longest_cta_cycles: float = 0.0
+    """From a CTA's first instruction to the end of its mainloop, of the CTA that took longest; 0 where there are none."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys."""
@@ -148,6 +150,7 @@ def gemm_result(
         occupancy=run.plan.occupancy,
         energy_by_unit_j=dict(energy.by_unit_j),
         notes=notes + run.plan.notes,
+        longest_cta_cycles=run.longest_cta_cycles,
     )
 
 

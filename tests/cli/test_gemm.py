@@ -66,7 +66,7 @@ def test_options_reach_the_simulation(nmsim: Run, ampere: Path) -> None:
     assert gemm_json(nmsim, ampere, *SHAPE, "--l2", "warm")["cycles"] < plain["cycles"]
     assert gemm_json(nmsim, ampere, *SHAPE, "--l", 4)["bytes"]["l2"] > 3 * plain["bytes"]["l2"]
     assert gemm_json(nmsim, ampere, *SHAPE, "--out-dtype", "fp32")["bytes"]["l2"] > plain["bytes"]["l2"]
-    assert "_int8_" in gemm_json(nmsim, ampere, *SHAPE, "--dtype", "int8")["kernel"]
+    assert "_s8_" in gemm_json(nmsim, ampere, *SHAPE, "--dtype", "int8")["kernel"]
     assert gemm_json(nmsim, ampere, *SHAPE, "--engine", "simpy")["cycles"] == plain["cycles"]
     assert gemm_json(nmsim, ampere, *SHAPE, "--set", "clock.boost_mhz=705")["clock_mhz"] == 705
     assert gemm_json(nmsim, ampere, *SHAPE, "--pattern", "2:4", "--sparse-operand", "a")["native_pattern"] == "2:4"
@@ -75,7 +75,7 @@ def test_options_reach_the_simulation(nmsim: Run, ampere: Path) -> None:
 def test_text_names_the_kernel_its_bound_and_its_speed_up(nmsim: Run, ampere: Path) -> None:
     ran = nmsim("gemm", ampere, *SHAPE, "--pattern", "2:4")
     assert ran.code == 0
-    for words in ("256 x 128 x 512 fp16, 2:4", "x over dense", "nm_2:4_fp16", "TFLOP/s dense-equivalent", "stalls", "MB"):
+    for words in ("256 x 128 x 512 fp16, 2:4", "x over dense", "s16832spgemm_2:4_f16_", "TFLOP/s dense-equivalent", "stalls", "MB"):
         assert words in ran.out
     assert "\x1b" not in ran.out
 
@@ -177,5 +177,31 @@ def test_an_instruction_that_is_not_there_is_one_line_and_code_2(
     arguments: tuple[object, ...], words: str, nmsim: Run, ampere: Path
 ) -> None:
     ran = nmsim("mma", ampere, *arguments)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert words in ran.err
+
+
+def test_a_kernel_can_be_forced(nmsim: Run, ampere: Path) -> None:
+    options = ("--cta", "64x64x64", "--warp", "32x32", "--stages", 1, "--layout", "linear", "--copy", "sync", "--fragments", "reloaded")
+    slow = gemm_json(nmsim, ampere, *SHAPE, *options, "--registers", 72)
+    assert slow["kernel"] == "s16816gemm_f16_64x64_64x1_linear_sync_reloaded"
+    assert (slow["cta_tile"], slow["occupancy"]) == ([64, 64, 64], 7)
+    assert slow["cycles"] > 2 * gemm_json(nmsim, ampere, *SHAPE, "--cta", "64x64x64")["cycles"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--layout", "linear"), "--layout: says how a kernel of your own is built, and there is none; give its --cta too"),
+        (("--cta", "64x64"), "--cta: is not of the form MxNxK, got '64x64'; write for example 64x64x64"),
+        (("--cta", "64x64x4"), "--cta: has rows of less than the 16 bytes that a copy moves"),
+        (("--cta", "64x64x64", "--warp", "32x31"), "--warp: does not divide the tile 64x64 into whole warps"),
+        (("--cta", "64x64x64", "--layout", "folded"), "--layout: input should be 'swizzled', 'padded', 'linear' or 'permuted'"),
+        (("--cta", "64x64x64", "--stages", 0), "--stages: input should be greater than or equal to 1"),
+        (("--cta", "256x256x256"), "no kernel of NVIDIA A100 SXM4 80GB fits an SM"),
+    ],
+)
+def test_a_kernel_that_cannot_be_is_refused(options: tuple[object, ...], words: str, nmsim: Run, ampere: Path) -> None:
+    ran = nmsim("gemm", ampere, *SHAPE, *options)
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
     assert words in ran.err

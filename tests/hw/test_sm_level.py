@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,3 +144,43 @@ def test_a_narrow_selector_sets_the_pace_and_is_named(spec: GpuSpec) -> None:
     assert cycles(timing, 2) == pytest.approx(64 * 16, rel=0.02)
     assert timing.stall_share[1]["selector"] > 0.9
     assert simulate_mainloop(with_decoder(spec, selector_width=2), DENSE, 2) == simulate_mainloop(spec, DENSE, 2)
+
+
+NAIVE = MainloopKey("mma", "bf16", "dense", (64, 64, 64), (32, 32), 2, (16, 8, 16), 128 * 64 * 2, fragments="reloaded")
+
+
+@pytest.mark.parametrize(("layout", "passes"), [("swizzled", 1), ("permuted", 2), ("linear", 8)])
+def test_reads_that_conflict_set_the_pace_of_a_kernel_without_register_blocking(spec: GpuSpec, layout: str, passes: int) -> None:
+    """Per k-tile and warp 4 k-steps x 2 rows of (16 of A + 32 of B) x 32 bytes = 12 KiB: 384 cycles for four warps, and 128 of copies."""
+    timing = simulate_mainloop(spec, replace(NAIVE, layout=layout), 4)
+    port = 384 * passes + 128
+    assert port <= cycles(timing, 4) * 1.01
+    assert cycles(timing, 4) <= (1.03 if passes == 8 else 1.3) * port
+    assert timing.shared_memory_bytes == 4 * 4 * 2 * 48 * 32 + NAIVE.copy_bytes
+
+
+def test_a_padded_tile_is_as_fast_as_a_swizzled_one_and_takes_more_shared_memory(spec: GpuSpec) -> None:
+    padded = replace(NAIVE, layout="padded")
+    assert simulate_mainloop(spec, padded, 2).period == simulate_mainloop(spec, NAIVE, 2).period
+    assert padded.stage_bytes == NAIVE.stage_bytes + 128 * 16
+
+
+def test_a_synchronous_copy_passes_the_array_three_times_and_is_waited_for(spec: GpuSpec) -> None:
+    """A line of L1, a register, shared memory: 2 x 128 cycles more of the port, and the latency of a load when one CTA is alone."""
+    beside, through = (simulate_mainloop(spec, replace(NAIVE, layout="linear", copy=copy), 4) for copy in ("async", "sync"))
+    assert through.shared_memory_bytes == beside.shared_memory_bytes + 2 * NAIVE.copy_bytes
+    assert cycles(through, 4) - cycles(beside, 4) == pytest.approx(256, abs=64)
+    assert cycles(through, 1) >= cycles(beside, 1) + 256
+
+
+def test_one_stage_leaves_nothing_to_copy_beside(spec: GpuSpec) -> None:
+    one = simulate_mainloop(spec, replace(NAIVE, stages=1), 3)
+    two = simulate_mainloop(spec, NAIVE, 3)
+    assert cycles(one, 1) > cycles(two, 1)
+    assert one.shared_memory_bytes == two.shared_memory_bytes
+
+
+def test_fragments_loaded_once_and_ahead_beat_fragments_loaded_when_needed(spec: GpuSpec) -> None:
+    kept = simulate_mainloop(spec, replace(NAIVE, fragments="prefetched"), 4)
+    assert cycles(kept, 4) < cycles(simulate_mainloop(spec, NAIVE, 4), 4)
+    assert kept.shared_memory_bytes == 4 * 4 * 64 * 32 + NAIVE.copy_bytes
