@@ -13,6 +13,7 @@ from nmsim.errors import CheckFailed, InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from nmsim.validation.ablation import AblationRow
     from nmsim.validation.judge import SuiteReport
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -22,6 +23,7 @@ app = typer.Typer(rich_markup_mode="rich")
 def validate(
     suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which suites; all without.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="MY_GPU.csv", help="Your own GEMM times instead of the published ones.")] = None,
+    ablation: Annotated[bool, typer.Option("--ablate", help="Also run the suites without each mechanism: what it is worth.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out GEMMs of more than 10^12 MACs.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of every machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
@@ -38,23 +40,32 @@ def validate(
 
       nmsim validate gemm power --quick
 
+      nmsim validate gemm memory --ablate
+
       nmsim validate gemm --data my_gpu.csv --json
 
       nmsim validate --out docs/validation
     """
     from nmsim.cli.progress import announce_engine, simulation_progress
-    from nmsim.validation.measured import Context
+    from nmsim.validation.ablation import ablate, as_plain_rows
+    from nmsim.validation.measured import QUICK_MACS, Context
     from nmsim.validation.run import as_plain_data, run_suites
 
     if data is not None and suites not in ([], None, ["gemm"]):
         raise InputError("your own data are GEMM times", path="--data", value=str(data), fix="name the suite gemm, or none")
     announce_engine(engine)
     with simulation_progress() as progress:
-        context = Context(tuple(overrides or ()), engine, quick, data, progress)
+        context = Context(tuple(overrides or ()), engine, QUICK_MACS if quick else None, data=data, progress=progress)
         reports = run_suites(["gemm"] if data else suites or [], context)
+        rows = ablate(suites or [], context) if ablation else []
     failed = [f"{report.name} ({one.name})" for report in reports for one in report.verdicts if one.passed is False]
-    words = [*(suites or []), *(["--quick"] if quick else []), *(f"--set {text}" for text in overrides or ())]
-    result = as_plain_data(reports, " ".join(["nmsim validate", *words]))
+    words = [
+        *(suites or []),
+        *(["--quick"] if quick else []),
+        *(["--ablate"] if ablation else []),
+        *(f"--set {text}" for text in overrides or ()),
+    ]
+    result = as_plain_data(reports, " ".join(["nmsim validate", *words]), as_plain_rows(rows))
     if out is not None:
         _write(result, out)
     if as_json:
@@ -62,6 +73,8 @@ def validate(
     else:
         for report in reports:
             _print(report)
+        if rows:
+            _print_ablation(rows)
     if failed:
         raise CheckFailed(f"{len(failed)} of the bars missed: {', '.join(failed)}")
 
@@ -123,3 +136,18 @@ def _verdict_table(report: SuiteReport) -> Table:
         value = "-" if one.value is None else f"{one.value:.2f}"
         table.add_row(one.name, value, limit, str(one.rows or "-"), words[one.passed], one.evidence)
     return table
+
+
+def _print_ablation(rows: list[AblationRow]) -> None:
+    from rich.table import Table
+
+    from nmsim.cli.tables import console
+
+    bars = list(rows[0].values)
+    table = Table(title="what each mechanism is worth: the bars' values without it", title_justify="left")
+    table.add_column("without", overflow="fold")
+    for bar in bars:
+        table.add_column(bar, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(row.mechanism, *("" if (value := row.values[bar]) is None else f"{value:.1f}" for bar in bars))
+    console().print(table)

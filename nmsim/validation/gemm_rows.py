@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nmsim.arch.machine import Machine
 from nmsim.errors import InputError
-from nmsim.validation.measured import QUICK_MACS, Comparison, Context
+from nmsim.validation.measured import Comparison, Context
 from nmsim.validation.tabular import Line, read_lines
 
 REQUIRED = ("id", "arch", "m", "n", "k", "dense_us", "sparse_us")
@@ -78,9 +78,9 @@ def read_gemm_rows(path: Path) -> list[GemmRow]:
 
 
 def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGemm]:
-    """Simulate what each row measured. A quick run skips those of more than QUICK_MACS."""
+    """Simulate what each row measured. Those beyond the context's most MACs are skipped."""
     machines: dict[str, Machine] = {}
-    chosen = [row for row in rows if not (context.quick and row.macs > QUICK_MACS)]
+    chosen = [row for row in rows if not _too_large(context, row)]
     for done, row in enumerate(chosen):
         context.progress(done, len(chosen), row.id)
         if row.arch not in machines:
@@ -90,7 +90,11 @@ def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGe
 
 def left_out(context: Context, rows: list[GemmRow]) -> tuple[str, ...]:
     """One line for each row that `simulate_rows` skips."""
-    return tuple(f"{row.id}: {row.macs:.1e} MACs, left out of a quick run" for row in rows if context.quick and row.macs > QUICK_MACS)
+    return tuple(f"{row.id}: {row.macs:.1e} MACs" for row in rows if _too_large(context, row))
+
+
+def _too_large(context: Context, row: GemmRow) -> bool:
+    return context.most_macs is not None and row.macs > context.most_macs
 
 
 def comparisons_of(simulated: SimulatedGemm) -> list[Comparison]:

@@ -13,7 +13,7 @@ Progress = Callable[[int, int, str], None]
 """(done, of, what)."""
 
 QUICK_MACS = 10**12
-"""Dense-equivalent MACs above which a GEMM is left out of a quick run: 8192^3 stays in, 16384^3 does not."""
+"""Dense-equivalent MACs of the largest GEMM of a quick run: 8192^3 stays in, 16384^3 does not."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ class Context:
 
     overrides: tuple[str, ...] = ()
     engine: str | None = None
-    quick: bool = False
+    most_macs: int | None = None
+    """Larger GEMMs are left out."""
+    curves: bool = True
+    """Whether simulated curves without a published counterpart are wanted too."""
     data: Path | None = None
     """The user's own measurements instead of the shipped ones (suite gemm)."""
     progress: Progress = lambda done, of, what: None

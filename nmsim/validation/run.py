@@ -36,7 +36,7 @@ def measure_suite(name: str, context: Context) -> Measured:
     return measured
 
 
-def as_plain_data(reports: Sequence[SuiteReport], command: str) -> dict[str, Any]:
+def as_plain_data(reports: Sequence[SuiteReport], command: str, ablation: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """All of it as one object with stable keys: what `--json` prints and `nmsim.report.validation` draws."""
     return {
         "command": command,
@@ -44,4 +44,5 @@ def as_plain_data(reports: Sequence[SuiteReport], command: str) -> dict[str, Any
         "passed": all(report.passed for report in reports),
         "suites": [report.to_json() for report in reports],
         "fitted": [asdict(row) for row in read_fitted_rows()],
+        "ablation": list(ablation),
     }

@@ -28,7 +28,7 @@ def measure(context: Context) -> Measured:
     speedups = {row.row: row.simulated for row in comparisons if row.quantity == "speed-up"}
     if context.data:
         return Measured(comparisons, left_out=left_out(context, rows))
-    curves = times_over_m(context)
+    curves = times_over_m(context) if context.curves else ()
     checks = (_small_sparse_loses(speedups), _large_falls_back(speedups), _staircase(curves))
     return Measured(comparisons, checks, left_out(context, rows), curves)
 
@@ -57,13 +57,15 @@ def _small_sparse_loses(speedups: Mapping[str, float]) -> Check:
 def _large_falls_back(speedups: Mapping[str, float]) -> Check:
     name = "16384^3 2:4 speed-up below 4096^3's"
     if "square/16384" not in speedups:
-        return Check(name, None, "left out of a quick run")
+        return Check(name, None, "not run")
     large, middle = speedups["square/16384"], speedups["square/4096"]
     return Check(name, large < middle, f"{large:.2f}x against {middle:.2f}x")
 
 
 def _staircase(curves: Sequence[Series]) -> Check:
     """Whole waves show: the rate does not only rise with M, it falls where a few CTAs more begin another wave."""
+    if not curves:
+        return Check("CTA staircase over M", None, "not asked for")
     steps = []
     for curve in curves[:2]:
         rates = [(m, m / time_us) for m, time_us in curve.points]
