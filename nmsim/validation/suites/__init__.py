@@ -10,6 +10,7 @@ SUITES = {
     "tensor_core": ("nmsim.validation.suites.tensor_core", "matrix instructions of the A100: latency and throughput"),
     "memory": ("nmsim.validation.suites.memory", "latency and bandwidth over the working set"),
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
+    "training": ("nmsim.validation.suites.training", "forward and backward of an MLP with 2:4 weights, pruned and compressed in each step"),
     "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
     "gemm_other_gpus": ("nmsim.validation.suites.gemm_other_gpus", "whole GEMMs on the H100, RTX 4090 and RTX 4070 Ti SUPER"),
     "tile_wise": ("nmsim.validation.suites.tile_wise", "tile-wise pruning on the V100, and the imbalance of unequal tiles"),
