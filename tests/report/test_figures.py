@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from nmsim.report.figures import FIGURES, energy, roofline, speedup, stalls, waterfall
+from nmsim.report.figures import FIGURES, energy, layer_energy, roofline, speedup, stalls, waterfall
 from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.kernels import SUMS, alike_kernels, kernel_frame, main_scheme, schemes_of
 from nmsim.report.style import ENERGY_COLOURS, PHASE_COLOURS, STALL_COLOURS, figure_style, is_dark
@@ -63,6 +63,14 @@ def test_the_speed_up_of_all_layers_is_the_ratio_of_the_phase_times(result: Simu
     for phase, scheme in itertools.product(("forward", "backward_data", "backward_weight"), ("traced", "tile_wise")):
         found = frame.at[(speedup.ALL, phase, scheme), "speedup_vs_dense"]
         assert found == pytest.approx(phases[phase, "dense"] / phases[phase, scheme])
+
+
+def test_the_saving_of_all_layers_is_the_ratio_of_the_phase_energies_against_dense_and_tile_wise(result: SimulationResult) -> None:
+    frame = layer_energy.data(result).set_index(["module", "phase", "scheme"])
+    phases = {(part.phase, part.scheme): part.energy_j for part in result.phases}
+    for phase, reference in itertools.product(("forward", "backward_data", "backward_weight"), ("dense", "tile_wise")):
+        found = frame.at[(speedup.ALL, phase, "traced"), f"saving_vs_{reference}"]
+        assert found == pytest.approx(phases[phase, reference] / phases[phase, "traced"])
 
 
 @pytest.mark.parametrize("layers", [1, 20, 96])
@@ -125,13 +133,15 @@ def test_dense_is_the_reference_and_the_traced_scheme_the_subject(make_result: M
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in FIGURES if spec.name in ("speedup", "roofline", "stalls", "energy")], ids=lambda spec: spec.name
+    "spec",
+    [spec for spec in FIGURES if spec.name in ("speedup", "layer_energy", "roofline", "stalls", "energy")],
+    ids=lambda spec: spec.name,
 )
 def test_a_figure_with_nothing_to_show_says_so_by_an_empty_frame(make_result: MakeResult, spec: FigureSpec[SimulationResult]) -> None:
     dense = make_result(1, schemes=("dense",))
     nothing = replace(dense, rows=(), phases=(), total={})
     assert spec.data(nothing).empty
-    assert spec.data(dense).empty == (spec.name == "speedup")
+    assert spec.data(dense).empty == (spec.name in ("speedup", "layer_energy"))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +202,14 @@ def test_every_figure_names_what_its_axis_measures(result: SimulationResult, spe
     with figure_style():
         figure = spec.draw(spec.data(result))
     labels = " ".join(axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes)
-    unit = {"waterfall": "(ms)", "speedup": "time of dense / time", "stalls": "(%)", "energy": "(J)", "roofline": "FLOP per byte)"}
+    unit = {
+        "layer_energy": "energy of dense / energy",
+        "waterfall": "(ms)",
+        "speedup": "time of dense / time",
+        "stalls": "(%)",
+        "energy": "(J)",
+        "roofline": "FLOP per byte)",
+    }
     assert unit[spec.name] in labels
 
 

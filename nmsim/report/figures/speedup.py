@@ -1,6 +1,8 @@
-"""Which layers gain from sparsity, and in which of their three products."""
+"""Which layers gain from sparsity, and in which of their three products: in time, and (see `layer_energy`) in energy."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,10 +19,39 @@ from nmsim.workload.gemm import PHASES
 MAX_MARKS = 48
 """Markers a panel has room for: layers x schemes."""
 ALL = "all layers"
-COLUMNS = ["module", "phase", "scheme", "gemms", "ran_dense", "dense_time_us", "time_us", "speedup_vs_dense"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is compared: a column of the kernels, the name of dense / own, and what the axis says."""
+
+    column: str
+    gain: str
+    axis: str
+    one: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the figure's frame."""
+        own = [f"dense_{self.column}", self.column, f"{self.gain}_vs_dense", f"{self.gain}_vs_tile_wise"]
+        return ["module", "phase", "scheme", "gemms", "ran_dense", *own]
+
+
+TIME = Quantity("time_us", "speedup", "speed-up over dense (time of dense / time)", "1: as fast as dense")
+COLUMNS = TIME.columns
 
 
 def data(result: SimulationResult) -> pd.DataFrame:
+    """The speed-ups, see `gains`."""
+    return gains(result, TIME)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """The speed-ups, see `draw_gains`."""
+    return draw_gains(frame, TIME)
+
+
+def gains(result: SimulationResult, quantity: Quantity) -> pd.DataFrame:
     """A row a layer x phase x scheme other than dense, in network order, all layers together last.
 
     Where there are too many layers to draw, those of equal name (but for numbers) and shape in repeated blocks share a row,
@@ -30,8 +61,9 @@ def data(result: SimulationResult) -> pd.DataFrame:
     kernels = kernel_frame(result)
     gemms = kernels[(kernels["kind"] == "gemm") & kernels["phase"].isin(PHASES)]
     others = set(gemms["scheme"]) - {"dense"}
-    if not others or "dense" not in set(gemms["scheme"]):
-        return pd.DataFrame(columns=COLUMNS)
+    column, gain = quantity.column, quantity.gain
+    if not others or "dense" not in set(gemms["scheme"]) or not gemms[column].sum():
+        return pd.DataFrame(columns=quantity.columns)
     room = max(MAX_MARKS // len(others), 4)
     if gemms["module"].nunique() > room:
         gemms = gemms.assign(module=gemms["module"].map(_shared_names(gemms)))
@@ -40,14 +72,16 @@ def data(result: SimulationResult) -> pd.DataFrame:
     rest = gemms[~is_named].assign(module=f"{len(dense_time) - room} others")
     both = pd.concat([gemms[is_named], rest, gemms.assign(module=ALL)], ignore_index=True)
     grouped = both.groupby(["module", "phase", "scheme"], sort=False)
-    totals = grouped["time_us"].sum().to_frame()
+    totals = grouped[column].sum().to_frame()
     totals["gemms"] = grouped.size()
     totals["ran_dense"] = grouped["ran_dense"].all()
     totals = totals.reset_index()
-    dense = totals.loc[totals["scheme"] == "dense", ["module", "phase", "time_us"]].rename(columns={"time_us": "dense_time_us"})
-    joined = totals[totals["scheme"] != "dense"].merge(dense, on=["module", "phase"], how="inner")
-    joined["speedup_vs_dense"] = joined["dense_time_us"] / joined["time_us"]
-    return joined[COLUMNS]
+    joined = totals[totals["scheme"] != "dense"]
+    for reference in ("dense", "tile_wise"):
+        theirs = totals.loc[totals["scheme"] == reference, ["module", "phase", column]].rename(columns={column: f"{reference}_{column}"})
+        joined = joined.merge(theirs, on=["module", "phase"], how="inner" if reference == "dense" else "left")
+        joined[f"{gain}_vs_{reference}"] = joined[f"{reference}_{column}"] / joined[column]
+    return joined[quantity.columns]
 
 
 def _shared_names(gemms: pd.DataFrame) -> dict[str, str]:
@@ -60,7 +94,7 @@ def _shared_names(gemms: pd.DataFrame) -> dict[str, str]:
     return {name: f"{common_name(names)} ×{len(names)}" if len(names) > 1 else name for names in alike.values() for name in names}
 
 
-def draw(frame: pd.DataFrame) -> Figure:
+def draw_gains(frame: pd.DataFrame, quantity: Quantity) -> Figure:
     """A panel a phase side by side, a row a layer; a thin line leads from dense (1) to each scheme's marker."""
     modules = list(dict.fromkeys(frame["module"]))
     schemes = list(dict.fromkeys(frame["scheme"]))
@@ -71,25 +105,25 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = new_figure(1.15 + pitch_in * (len(modules) + total_height))
     panels = figure.subplots(1, len(phases), sharex=True, sharey=True, squeeze=False)[0]
     for axes, phase in zip(panels, phases, strict=True):
-        _panel(axes, frame[frame["phase"] == phase], heights, schemes, total_height)
+        _panel(axes, frame[frame["phase"] == phase], f"{quantity.gain}_vs_dense", heights, schemes, total_height)
         axes.set_title(phase_name(phase))
     panels[0].set_yticks(list(heights.values()), [shorten(module, 40) for module in modules])
     panels[0].get_yticklabels()[-1].set_fontweight("bold")
     panels[0].set_ylim(len(modules) - 1.2 + total_height, -0.6)
-    panels[0].set_xlim(0, 1.16 * max(frame["speedup_vs_dense"].max(), 1.1))
-    panels[len(phases) // 2].set_xlabel("speed-up over dense (time of dense / time)")
-    figure.legend(handles=_legend(schemes), loc="outside upper left", ncols=len(schemes) + 2)
+    panels[0].set_xlim(0, 1.16 * max(frame[f"{quantity.gain}_vs_dense"].max(), 1.1))
+    panels[len(phases) // 2].set_xlabel(quantity.axis)
+    figure.legend(handles=_legend(schemes, quantity.one), loc="outside upper left", ncols=len(schemes) + 2)
     return figure
 
 
-def _panel(axes: Axes, frame: pd.DataFrame, heights: dict[str, float], schemes: list[str], total_height: float) -> None:
+def _panel(axes: Axes, frame: pd.DataFrame, gain: str, heights: dict[str, float], schemes: list[str], total_height: float) -> None:
     axes.axvline(1, color=INK, linewidth=0.9)
     axes.axhline(len(heights) - 1.4, color=RULE, linewidth=0.7)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for row in frame.to_dict("records"):
-        scheme, speedup, is_total = row["scheme"], row["speedup_vs_dense"], row["module"] == ALL
+        scheme, speedup, is_total = row["scheme"], row[gain], row["module"] == ALL
         colour = scheme_colour(scheme, schemes)
         spacing = (0.85 * total_height if is_total else 0.6) / max(len(schemes), 2)
         height = heights[row["module"]] + (schemes.index(scheme) - (len(schemes) - 1) / 2) * spacing
@@ -102,10 +136,10 @@ def _panel(axes: Axes, frame: pd.DataFrame, heights: dict[str, float], schemes: 
             axes.annotate(times(speedup), place, (5, 0), textcoords="offset points", va="center", fontsize=6.5, color=colour)
 
 
-def _legend(schemes: list[str]) -> list[Line2D]:
+def _legend(schemes: list[str], one: str) -> list[Line2D]:
     marks = [
         Line2D([], [], color=scheme_colour(name, schemes), marker=scheme_marker(name, schemes), markersize=4.5, label=scheme_name(name))
         for name in schemes
     ]
     hollow = Line2D([], [], color=QUIET, marker="o", markerfacecolor="white", linestyle="none", markersize=4.5, label="hollow: ran dense")
-    return [*marks, hollow, Line2D([], [], color=INK, linewidth=0.9, label="1: as fast as dense")]
+    return [*marks, hollow, Line2D([], [], color=INK, linewidth=0.9, label=one)]
