@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nmsim.errors import InputError
 
+_WHOLE = re.compile(r"(?!0+$)0*(1?[0-9]{1,9})", re.ASCII)
 DATA = Path(__file__).parent / "data"
 """The shipped rows, thresholds and list of fitted rows."""
 
@@ -49,8 +51,8 @@ class Line:
         if default is not None and not self.text(column):
             return default
         text = self.required(column)
-        if not text.isdigit() or int(text) < 1:
-            raise self.error(column, "is not a whole number above 0", "write for example 4096")
+        if not _WHOLE.fullmatch(text):
+            raise self.error(column, "is not a whole number from 1 to 2 billion", "write for example 4096")
         return int(text)
 
     def error(self, column: str, problem: str, fix: str) -> InputError:

@@ -93,6 +93,7 @@ def _load(folder: Path, shown_as: Path) -> Trace:
     """Decodes the manifest and fetches the arrays it names; what they mean together is checked by the caller."""
     if not folder.is_dir():
         raise InputError("there is no such trace", file=shown_as, fix="give the folder NAME.nmtrace")
+    _refuse_links_out(folder, shown_as)
     file = shown_as / MANIFEST
     trace, headers = decode_trace(_parse_json(folder / MANIFEST, file), Place(file))
     stored = sorted(key for key, record in trace.masks.items() if record.payload)
@@ -105,6 +106,14 @@ def _load(folder: Path, shown_as: Path) -> Trace:
         payloads = {key: read_mask(tensors, key, trace.masks[key].shape, shown_as / MASKS) for key in stored}
         plans = _load_plans(headers, tensors, shown_as)
     return replace(trace, payloads=payloads, tile_wise=plans)
+
+
+def _refuse_links_out(folder: Path, shown_as: Path) -> None:
+    """InputError for a file of the trace that is a link to somewhere else: a trace from elsewhere must not read what it was not given."""
+    inside = folder.resolve()
+    for name in (MANIFEST, MASKS, WEIGHTS):
+        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(inside):
+            raise InputError("is a link that leads out of the trace", file=shown_as / name, fix="copy the file into the folder")
 
 
 def _parse_json(file: Path, shown_as: Path) -> Any:
