@@ -28,6 +28,7 @@ from nmsim.hw.compiled_state import (
     COUNT_WRITTEN_BACK,
     LOOKUPS_EVER,
     STALLS,
+    STEADY_SKIPPED,
     TOTAL_LONGEST,
     TOTAL_READ,
     TOTAL_UNEXPLAINED,
@@ -36,15 +37,18 @@ from nmsim.hw.compiled_state import (
     new_dram,
     new_l2,
     new_sms,
+    new_steady,
     rewound,
 )
 from nmsim.hw.leftover import dirty_strangers
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.object_code import Compiled, compiled_function, object_file
 from nmsim.hw.outcome import ChipOutcome
+from nmsim.hw.steady_period import steady_period
 from nmsim.hw.timing import ChipTiming
 from nmsim.keys import source_key
 from nmsim.mapping.plan import SLICES, TILE, KernelPlan
+from nmsim.units import RATE_BITS
 
 OBJECT_FOLDER = "compiled"
 """Where in the cache folder compiled code is kept."""
@@ -84,15 +88,24 @@ def _compiled_loop() -> Compiled:
 class CompiledChip:
     """One kernel on one machine; `run` may be repeated to let the L2 keep what the last run left."""
 
-    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks) -> None:
+    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, skip: bool = True) -> None:
+        """`skip`: leap over steady states (`nmsim.hw.compiled_steady`), which changes nothing but the time it takes."""
         self._timing, self._plan, self._mainloop = timing, plan, mainloop
+        self._skip = skip
+        self.skipped_k_tiles = 0
+        """k-tiles of the last run that were leapt over."""
         self._l2: L2State = new_l2(timing, plan.tensors, plan.blocks, dirty_strangers(timing, plan))
 
     def run(self) -> ChipOutcome:
         """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
-        ring = 1 << plan.mainloop.lookahead.bit_length()
-        numbers = (plan.mainloop.lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy, ring, LAST_TICK)
+        lookahead = plan.mainloop.lookahead
+        ring = 1 << lookahead.bit_length()
+        skip = self._skip and lookahead > 0
+        alone = skip and timing.ideal_memory and min(mainloop.period) >= 1 << RATE_BITS
+        period = max(ring, steady_period(timing, plan)) if skip and not timing.ideal_memory and steady_period(timing, plan) else 0
+        tile = plan.mainloop.cta_tile
+        numbers = (lookahead, mainloop.fill, mainloop.drain, *tile, plan.occupancy, ring, LAST_TICK, int(alone), period)
         tables = (
             np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
             plan.operands,
@@ -105,6 +118,7 @@ class CompiledChip:
         dram, l2, levels = new_dram(timing), self._l2, len(mainloop.period)
         sms = new_sms(timing.sms, plan.occupancy, plan.operands.shape[1], levels, ring)
         totals = np.zeros(4, dtype=np.int64)
+        steady = new_steady(l2, sms, totals)
         tiles = int((plan.ctas[:, TILE]).max(initial=0)) + 1
         slices = int(plan.ctas[:, SLICES].max(initial=1))
         ticks = _compiled_loop()(
@@ -118,7 +132,9 @@ class CompiledChip:
             np.zeros(tiles, dtype=np.int64),
             np.full(tiles * slices, -1, dtype=np.int64),
             totals,
+            steady,
         )
+        self.skipped_k_tiles = int(steady.words[STEADY_SKIPPED])
         if ticks == TOO_LONG:
             raise InputError(
                 f"{plan.name} takes more than {LAST_TICK:,} ticks, which the compiled engine can't count", fix="use the simpy engine"
@@ -145,9 +161,9 @@ class CompiledChip:
         )
 
 
-def run_compiled(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False) -> ChipOutcome:
-    """Run one kernel; `warm` starts from the L2 contents that one untimed run of the same kernel leaves."""
-    chip = CompiledChip(timing, plan, mainloop)
+def run_compiled(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False, skip: bool = True) -> ChipOutcome:
+    """Run one kernel; `warm` starts from the L2 contents that one untimed run of the same kernel leaves; `skip` as in CompiledChip."""
+    chip = CompiledChip(timing, plan, mainloop, skip=skip)
     if warm:
         chip.run()
     return chip.run()

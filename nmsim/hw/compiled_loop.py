@@ -24,11 +24,13 @@ from nmsim.hw.compiled_state import (
     K_TILES,
     LAST_END,
     LAST_SPLIT_WAIT,
+    LOOP_ALONE,
     LOOP_DRAIN,
     LOOP_FILL,
     LOOP_LIMIT,
     LOOP_LOOKAHEAD,
     LOOP_OCCUPANCY,
+    LOOP_PERIOD,
     LOOP_TILE_M,
     LOOP_TILE_N,
     NEXT_K,
@@ -43,6 +45,7 @@ from nmsim.hw.compiled_state import (
     TOTAL_LONGEST,
     at,
 )
+from nmsim.hw.compiled_steady import forget, run_alone, run_together
 from nmsim.hw.compiled_walk import fill_stages, load_k_tile, ring_place
 from nmsim.hw.timing import TIMING_INDEX
 from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE
@@ -73,7 +76,7 @@ def _launch(timing, rows, sms, slot, cta, now):
     """Give a slot the next CTA, if there is one; returns the one after."""
     place = slot * SLOT_WORDS
     if cta == rows.shape[0]:
-        sms.slots[at(place + EVENT)] = NEVER
+        sms.slots[at(place + EVENT)], sms.slots[at(place + CTA)] = NEVER, -1
         return cta
     sms.slots[at(place + CTA)] = cta
     sms.slots[at(place + K_TILE)] = sms.slots[at(place + SPLIT_WAIT)] = 0
@@ -97,10 +100,12 @@ def _begin(timing, loop, tables, levels, dram, l2, sms, totals, sm, slot, now):
 
 
 @rule
-def _start(timing, loop, tables, periods, dram, l2, sms, totals, sm, slot, now):
-    """One k-tile into the pipe."""
+def _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now):
+    """One k-tile into the pipe, or as many as can be foretold."""
     own, place = sm * SM_WORDS, slot * SLOT_WORDS
     k_tile, k_tiles = sms.slots[at(place + K_TILE)], sms.slots[at(place + K_TILES)]
+    if loop[LOOP_ALONE] and k_tile > 0 and run_alone(loop, periods, sms, steady, sm):
+        return
     ahead = k_tile + loop[LOOP_LOOKAHEAD]
     if k_tile < ahead < k_tiles:
         load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, ahead, now)
@@ -207,7 +212,7 @@ def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
     return _launch(timing, rows, sms, slot, next_cta, now)
 
 
-def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, totals):
+def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, totals, steady):
     """Run every CTA to its end; returns the tick of the last, or why there is none. All results are left in the state arrays.
 
     `tables` is (ctas, operands, outputs, workspace, gather, accumulate); `released` [tiles] counts finished slices,
@@ -229,8 +234,13 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
             break
         slot = sms.sms[at(sm * SM_WORDS + NEXT_SLOT)]
         if rank == START:
-            _start(timing, loop, tables, periods, dram, l2, sms, totals, sm, slot, now)
-        elif rank == BEGIN:
+            _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now)
+            if loop[LOOP_PERIOD] > 0 and sms.slots[at(slot * SLOT_WORDS + K_TILE)] & (loop[LOOP_PERIOD] - 1) == 0:
+                run_together(timing, loop, tables, l2, sms, totals, steady, slot, now)
+            _requeue(loop, sms, sm)
+            continue
+        forget(steady)
+        if rank == BEGIN:
             _begin(timing, loop, tables, periods.size, dram, l2, sms, totals, sm, slot, now)
         elif rank == FETCH:
             _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)

@@ -22,8 +22,10 @@ at = np.uint64
 """Around an index of compiled code: one that is not negative, so that counting from the end need not be thought of."""
 
 (LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY, LOOP_RING, LOOP_LIMIT) = range(9)
+(LOOP_ALONE, LOOP_PERIOD) = range(9, 11)
 """Words of the `loop` array: the kernel's own numbers, the places for k-tiles in flight (a power of two) and the tick at which
-the run is given up."""
+the run is given up; of `nmsim.hw.compiled_steady`: 1 where SMs may run alone, and the k-tiles (a power of two) after which all
+operands' blocks lie alike, 0 where they never do or not all fit."""
 CTA_K_TILES = CTA_FIELDS
 """Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
 
@@ -112,6 +114,24 @@ class SmState(NamedTuple):
     """Tournament of the SMs' next events, see `nmsim.hw.compiled_queue`."""
 
 
+(STEADY_ANCHOR, STEADY_MARKS, STEADY_SAVED, STEADY_TICK, STEADY_LOOKUPS, STEADY_SKIPPED) = range(6)
+"""The slot whose k-tiles are occasions to compare states; how many there were; whether a state is kept, its tick and the look-ups
+made by then; k-tiles skipped so far."""
+
+
+class SteadyState(NamedTuple):
+    """A state of the chip that was kept for comparison, see `nmsim.hw.compiled_steady`."""
+
+    words: Int64
+    slots: Int64
+    landed: Int64
+    parts: Int64
+    sms: Int64
+    stalls: Int64
+    partitions: Int64
+    totals: Int64
+
+
 (TOTAL_READ, TOTAL_WRITTEN, TOTAL_UNEXPLAINED, TOTAL_LONGEST) = range(4)
 """Bytes read and written by the SMs; ticks that no reason was found for; ticks of the CTA with the longest mainloop."""
 
@@ -172,6 +192,13 @@ def new_sms(sms: int, occupancy: int, operands: int, levels: int, ring: int) -> 
         stalls=zeros(sms * STALLS),
         queue=zeros(2 << (sms - 1).bit_length()),
     )
+
+
+def new_steady(l2: L2State, sms: SmState, totals: Int64) -> SteadyState:
+    """No state kept."""
+    words = np.array([-1, 0, 0, 0, 0, 0], dtype=np.int64)
+    kept = (sms.slots, sms.landed, sms.parts, sms.sms, sms.stalls, l2.partitions, totals)
+    return SteadyState(words, *map(np.zeros_like, kept))
 
 
 assert PART_WORDS >= PARTS
