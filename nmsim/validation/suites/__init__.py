@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SUITES = {
     "tensor_core": ("nmsim.validation.suites.tensor_core", "matrix instructions of the A100: latency and throughput"),
+    "bad_kernels": ("nmsim.validation.suites.bad_kernels", "three deliberately bad GEMM kernels: bank conflicts and copies that block"),
     "memory": ("nmsim.validation.suites.memory", "latency and bandwidth over the working set"),
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
     "training": ("nmsim.validation.suites.training", "forward and backward of an MLP with 2:4 weights, pruned and compressed in each step"),
