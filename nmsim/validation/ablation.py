@@ -72,7 +72,7 @@ class AblationRow:
 
 def ablate(names: Sequence[str], context: Context) -> list[AblationRow]:
     """The intact machine first, then each mechanism switched off, over the named suites (all of SUITES without names)."""
-    suites = [name for name in SUITES if not names or name in names]
+    suites = [name for name in SUITES if not names or name in {asked.replace("-", "_") for asked in names}]
     base = replace(context, most_macs=ABLATED_MACS, curves=False)
     intact = {name: _values(name, _announced(base, 0, "intact")) for name in suites}
     rows = [AblationRow("(nothing switched off)", (), _joined(intact, suites, intact))]

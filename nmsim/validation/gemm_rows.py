@@ -2,7 +2,7 @@
 
 A line is one GEMM. Needed columns: `id, arch, m, n, k` and at least one of `dense_us`, `sparse_us`. Others, with what an
 empty cell means: `l2` (warm), `dtype` and `out_dtype` (fp16), `pattern` (2:4, of the weight, which is the n x k operand),
-`sparse_k` (k: the reduction of the compressed run where it was stretched), `tags`, `gpu`, `source`, `status`, `note`.
+`tags`, `gpu`, `source`, `status`, `note`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ class GemmRow:
     m: int
     n: int
     k: int
-    sparse_k: int
     dtype: str
     out_dtype: str
     pattern: str
@@ -42,8 +41,8 @@ class GemmRow:
 
     @property
     def macs(self) -> int:
-        """Dense-equivalent MACs of the larger of the two runs."""
-        return self.m * self.n * max(self.k, self.sparse_k)
+        """Dense-equivalent MACs."""
+        return self.m * self.n * self.k
 
 
 @dataclass(frozen=True)
@@ -118,12 +117,12 @@ def _comparison(row: GemmRow, quantity: str, unit: str, published: float, simula
 def _simulate(context: Context, machine: Machine, row: GemmRow) -> SimulatedGemm:
     from nmsim.api import simulate_gemm
 
-    def run(k: int, pattern: str | None) -> Timed:
+    def run(pattern: str | None) -> Timed:
         result = simulate_gemm(
             machine,
             m=row.m,
             n=row.n,
-            k=k,
+            k=row.k,
             dtype=row.dtype,
             out_dtype=row.out_dtype,
             pattern=pattern,
@@ -132,21 +131,19 @@ def _simulate(context: Context, machine: Machine, row: GemmRow) -> SimulatedGemm
         )
         return Timed(result.time_us, result.power_w, result.clock_mhz)
 
-    dense = None if row.dense_us is None else run(row.k, None)
-    sparse = None if row.sparse_us is None else run(row.sparse_k, row.pattern)
+    dense = None if row.dense_us is None else run(None)
+    sparse = None if row.sparse_us is None else run(row.pattern)
     return SimulatedGemm(row, dense, sparse)
 
 
 def _row(line: Line) -> GemmRow:
-    k = line.whole("k")
     row = GemmRow(
         id=line.required("id"),
         arch=line.required("arch"),
         l2=line.text("l2", "warm"),
         m=line.whole("m"),
         n=line.whole("n"),
-        k=k,
-        sparse_k=line.whole("sparse_k", k),
+        k=line.whole("k"),
         dtype=line.text("dtype", "fp16"),
         out_dtype=line.text("out_dtype", "fp16"),
         pattern=line.text("pattern", "2:4"),

@@ -18,6 +18,7 @@ from nmsim.version import MODEL_VERSION
 
 def run_suites(names: Sequence[str], context: Context) -> list[SuiteReport]:
     """Run the named suites (all without names) in the order of the table. InputError for a name that is none."""
+    names = [name.replace("-", "_") for name in names]
     for name in names:
         if name not in SUITES:
             raise InputError("no such suite", path="SUITE", value=name, fix=f"use one of {', '.join(SUITES)}")

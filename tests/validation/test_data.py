@@ -91,7 +91,7 @@ def test_gemm_rows_are_on_machines_that_exist_and_no_faster_than_the_tensor_core
     for row in read_gemm_rows(path):
         spec = load_gpu(find_arch(row.arch))
         most = 1.1 if "GeForce" in spec.name else 1.0
-        for time_us, k, pattern in ((row.dense_us, row.k, None), (row.sparse_us, row.sparse_k, NMPattern.parse(row.pattern))):
+        for time_us, k, pattern in ((row.dense_us, row.k, None), (row.sparse_us, row.k, NMPattern.parse(row.pattern))):
             if time_us is not None:
                 macs_per_us = spec.peak_macs_per_cycle(row.dtype, pattern) * spec.clock.boost_mhz
                 assert row.m * row.n * k / time_us < most * macs_per_us

@@ -11,6 +11,7 @@ SUITES = {
     "bad_kernels": ("nmsim.validation.suites.bad_kernels", "three deliberately bad GEMM kernels: bank conflicts and copies that block"),
     "memory": ("nmsim.validation.suites.memory", "latency and bandwidth over the working set"),
     "gemm": ("nmsim.validation.suites.gemm", "whole GEMMs, dense and 2:4, on the A100"),
+    "gemm_stretched": ("nmsim.validation.suites.gemm_stretched", "weights with 2 zeros in L, slid to 2:4 with a longer reduction"),
     "training": ("nmsim.validation.suites.training", "forward and backward of an MLP with 2:4 weights, pruned and compressed in each step"),
     "power": ("nmsim.validation.suites.power", "large GEMMs against two boards' power limits, one set of energy costs"),
     "gemm_other_gpus": ("nmsim.validation.suites.gemm_other_gpus", "whole GEMMs on the H100, RTX 4090 and RTX 4070 Ti SUPER"),
