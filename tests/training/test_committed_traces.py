@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.training.loop import Run
 from nmsim.training.options import TrainOptions
 from nmsim.training.recorder.flops import gemm_flops
+from nmsim.training.stages import MAIN
+from nmsim.workload.gemm import PHASES
+from nmsim.workload.history import read_history
+from nmsim.workload.legality import usable_structure
 from nmsim.workload.store import read_trace
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
-TRAINED = ["digits_resnet_dense", "digits_resnet_sr_ste_2to4", "gpt_w512_dense", "gpt_w512_sr_ste_2to4"]
+NAMES = sorted(folder.name.removesuffix(".nmtrace") for folder in WORKLOADS.glob("*.nmtrace"))
+STAGES = [name for name in NAMES if "-" in name]
+FULL = [name for name in NAMES if read_trace(WORKLOADS / f"{name}.nmtrace").provenance.kind == "initialised"]
+TRAINED = [name for name in NAMES if name not in (*STAGES, *FULL)]
+QUICK = ("digits_resnet_sr_ste_2to4", "digits_vit_dense", "digits_vit_fst_2to4")
+"""Recorded again in every test run; the others, which differ in their recipe alone, when slow tests are asked for."""
 LARGEST_BYTES = 2_000_000
 SIZES = ("width", "layers", "heads", "context")
+IDEAL: dict[str, dict[str, bool]] = {
+    "dense": dict.fromkeys(PHASES, False),
+    "sr-ste": {"forward": True, "backward_data": False, "backward_weight": False},
+    "transposable": {"forward": True, "backward_data": True, "backward_weight": False},
+    "bdwp": {"forward": True, "backward_data": True, "backward_weight": False},
+    "fst": dict.fromkeys(PHASES, True),
+}
+"""Recipe -> which products of a pruned layer the budget of the literature counts as N:M (facts, section 0)."""
+
+
+def trace_of(name):
+    return read_trace(WORKLOADS / f"{name}.nmtrace")
 
 
 def short_run(trace, steps):
@@ -38,13 +61,24 @@ def short_run(trace, steps):
     )
 
 
-@pytest.mark.parametrize("name", TRAINED)
+def recorded_again(committed, steps):
+    """The last step of the main stage of the run, cut to `steps`."""
+    run = short_run(committed, steps)
+    for stage in run.stages:
+        for _ in range(stage.steps - 1):
+            run.step()
+        builder = run.recorded_step()[1]
+        if stage.name == MAIN:
+            return builder.trace(committed.name)
+    raise AssertionError("no stage is the main one")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED if "tile_wise" not in name]
+)
 def test_a_short_run_re_recorded_has_the_structure_of_the_committed_trace(name):
-    committed = read_trace(WORKLOADS / f"{name}.nmtrace")
-    run = short_run(committed, steps=20 if name.startswith("digits") else 1)
-    for _ in range(run.options.steps - 1):
-        run.step()
-    again = run.recorded_step()[1].trace(name)
+    committed = trace_of(name)
+    again = recorded_again(committed, steps=20 if name.startswith("digits") else 6)
     assert again.gemms == committed.gemms
     assert again.operators == committed.operators
     assert again.passes == committed.passes
@@ -56,7 +90,8 @@ def test_a_short_run_re_recorded_has_the_structure_of_the_committed_trace(name):
     assert again.masks.keys() == committed.masks.keys()
     for key, record in again.masks.items():
         other = committed.masks[key]
-        assert (record.shape, record.density, record.payload) == (other.shape, other.density, other.payload)
+        assert (record.shape, record.payload) == (other.shape, other.payload)
+        assert record.density == pytest.approx(other.density, abs=0 if record.payload else 1e-2)
         assert {axis: replace(check, violations=0) for axis, check in record.checks.items()} == {
             axis: replace(check, violations=0) for axis, check in other.checks.items()
         }
@@ -67,29 +102,85 @@ def test_a_committed_trace_says_where_it_came_from_and_stays_small(name):
     folder = WORKLOADS / f"{name}.nmtrace"
     provenance = read_trace(folder).provenance
     assert provenance.kind == "trained"
-    assert provenance.step == provenance.hyper_parameters["steps"] >= 400
+    assert 300 <= provenance.step <= provenance.hyper_parameters["steps"]
     assert provenance.command.startswith("nmsim train ")
     assert provenance.command.endswith(f"--trace {name}.nmtrace")
     assert "sha256" in provenance.dataset
     # Far above chance, and no claim beyond: a tenth for digits, a quarter (the space) for characters.
     assert provenance.accuracy is not None
-    assert provenance.accuracy > (0.95 if name.startswith("digits") else 0.5)
+    assert provenance.accuracy > (0.9 if name.startswith("digits") else 0.45)
     assert sum(file.stat().st_size for file in folder.iterdir()) < LARGEST_BYTES
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if "2to4" in name])
+@pytest.mark.parametrize("name", [name for name in TRAINED if "sr_ste" in name])
 def test_sr_ste_masks_hold_in_the_forward_and_break_across_as_random_masks_do(name):
-    trace = read_trace(WORKLOADS / f"{name}.nmtrace")
+    trace = trace_of(name)
     assert set(trace.payloads) == set(trace.masks)
     for key, record in trace.masks.items():
         forward, across = record.checks[len(record.shape) - 1], record.checks[0]
         assert forward.violations == 0, key
-        # 5/16 for independent columns; trained weights are a little correlated.
-        assert 0.1 < across.violations / across.groups < 0.4, key
+        # 5/16 of 2:4 groups for independent columns; trained weights are a little correlated.
+        assert 0.05 < across.violations / across.groups < 0.5, key
+
+
+def pruned_layers(trace):
+    return trace.provenance.hyper_parameters["pruned"]
+
+
+@pytest.mark.parametrize("name", [name for name in (*TRAINED, *FULL) if "tile_wise" not in name])
+def test_every_product_of_a_pruned_layer_may_skip_what_the_ideal_budget_says_and_no_more(name):
+    trace = trace_of(name)
+    ideal, pruned = IDEAL[trace.provenance.recipe], set(pruned_layers(trace))
+    for gemm in trace.gemms:
+        usable = [found for operand in (gemm.a, gemm.b) if (found := usable_structure(gemm, operand, trace)).ok]
+        assert bool(usable) == (gemm.module in pruned and ideal[gemm.phase]), gemm.id
+        for one in usable:
+            assert str(one.pattern) == trace.provenance.hyper_parameters["pattern"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "tile_wise" in name])
+def test_a_tile_wise_trace_holds_the_plans_that_it_was_trained_with(name):
+    trace = trace_of(name)
+    if name.endswith("-dense"):
+        assert trace.masks == {}
+        return
+    assert trace.own_density is not None
+    plans = trace.tile_wise[trace.own_density]
+    assert set(plans) == set(pruned_layers(trace))
+    kept = sum(kept_macs(plan.columns, plan.rows, plan.tile_width) for plan in plans.values())
+    assert kept / sum(plan.columns.size * plan.rows.shape[1] for plan in plans.values()) == pytest.approx(
+        float(Fraction(trace.own_density)), abs=0.01
+    )
+    structures = {gemm.b.structure for gemm in trace.gemms if gemm.module in plans and gemm.phase != "backward_weight"}
+    assert structures == {"tile_wise"}
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if not name.startswith("gpt_w512")])
+def test_a_run_has_a_schedule_whose_stages_are_beside_it_and_a_history(name):
+    trace = trace_of(name)
+    steps = trace.provenance.hyper_parameters["steps"]
+    assert sum(entry["steps"] for entry in trace.schedule) == steps
+    for entry in trace.schedule:
+        assert gemm_flops(trace_of(entry["trace"])) == gemm_flops(trace)
+    history = read_history(WORKLOADS / f"{name}.nmtrace")
+    assert history is not None
+    assert (history.step[0], history.step[-1]) == (1, steps)
+    assert history.loss[-1] < history.loss[0] / 1.5
+    if trace.provenance.recipe == "sr-ste":
+        assert history.flip_rate[-1] < max(history.flip_rate[:3])
 
 
 def test_recipes_differ_in_masks_and_not_in_arithmetic():
-    for dense, sparse in (("digits_resnet_dense", "digits_resnet_sr_ste_2to4"), ("gpt_w512_dense", "gpt_w512_sr_ste_2to4")):
-        one, other = (read_trace(WORKLOADS / f"{name}.nmtrace") for name in (dense, sparse))
-        assert gemm_flops(one) == gemm_flops(other)
-        assert [gemm.id for gemm in one.gemms] == [gemm.id for gemm in other.gemms]
+    for task in ("digits_resnet", "digits_vit", "gpt_w256", "gpt_w512"):
+        members = [trace_of(name) for name in TRAINED if name.startswith(task)]
+        assert len({gemm_flops(trace) for trace in members}) == 1
+        assert len({tuple(gemm.id for gemm in trace.gemms) for trace in members}) == 1
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_size_trace_says_that_it_was_never_trained_and_left_its_masks_out(name):
+    trace = trace_of(name)
+    assert (trace.provenance.accuracy, trace.provenance.step, trace.batch) == (None, 1, 1)
+    assert "initialised" in trace.provenance.notes[0]
+    assert trace.payloads == {}
+    assert sum(file.stat().st_size for file in (WORKLOADS / f"{name}.nmtrace").iterdir()) < LARGEST_BYTES
