@@ -23,7 +23,10 @@ app = typer.Typer(rich_markup_mode="rich")
 def simulate(
     arch: Annotated[Path, typer.Argument(metavar="ARCH.yaml", help="The machine.")],
     traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Recorded steps, NAME.nmtrace folders.")],
-    baseline: Annotated[list[str] | None, typer.Option(help="dense or tile-wise; both without it. May be repeated.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="dense, tile-wise (both without it), block-sparse, vector-wise, unstructured, tew or tvw. May be repeated."),
+    ] = None,
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Replace the recorded pattern (its legality is then assumed).")] = None,
     dtype: Annotated[str | None, typer.Option(help="Replace the recorded element type.")] = None,
     batch: Annotated[int | None, typer.Option(help="Re-scale the step to this many samples.")] = None,

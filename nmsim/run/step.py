@@ -15,6 +15,7 @@ from nmsim.result.rows import KernelRow
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.run.bound import bound_of
 from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
+from nmsim.run.formats import FORMATS, lower_format
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import kernel_energy
 from nmsim.run.schemes import Lowered, lower
@@ -75,10 +76,31 @@ class Simulator:
         works = []
         for index, gemm in enumerate(trace.gemms):
             progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
+            if scheme in FORMATS:
+                works += self._format_works(trace, gemm, scheme)
+                continue
             works.append(self._gemm_work(trace, gemm, scheme))
             works += self._transposition_works(gemm, works[-1])
             if scheme == "tile_wise" and works[-1].ran_sparse and gemm.phase == "backward_data":
                 works.append(self._zeroing_work(gemm))
+        return works
+
+    def _format_works(self, trace: Trace, gemm: Gemm, scheme: str) -> list[Work]:
+        """A GEMM in another sparse format: on the tensor cores, and what the CUDA cores do of it."""
+        formatted = lower_format(self.spec, trace, gemm, scheme)
+        tensor, cuda, works = formatted.tensor, formatted.cuda, []
+        shape = gemm.m, gemm.n, gemm.k, gemm.l
+        if tensor is not None:
+            run, sparse = self._best(tensor), tensor.ran_sparse
+            about = sparse, formatted.reason, tensor.native, run.plan.name, run
+            works.append(Work(gemm.id, gemm.module, "gemm", gemm.phase, shape, gemm.repeat, 1, *about))
+            if sparse and gemm.phase == "backward_data" and scheme != "block_sparse":
+                works.append(self._zeroing_work(gemm))
+        if cuda is not None:
+            run = self._stream(cuda.name, cuda.bytes_read, cuda.bytes_written, cuda.flops)
+            identifier, kind = (gemm.id, "gemm") if tensor is None else (f"{gemm.id}:{cuda.name}", "pass")
+            about = True, formatted.reason, "dense", cuda.name, run
+            works.append(Work(identifier, gemm.module, kind, gemm.phase, shape, gemm.repeat, 1, *about))
         return works
 
     def _zeroing_work(self, gemm: Gemm) -> Work:

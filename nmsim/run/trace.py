@@ -16,6 +16,7 @@ from nmsim.result.rows import Ceilings, KernelRow, SchemeTotal, SimulationResult
 from nmsim.result.totals import phase_totals, scheme_totals
 from nmsim.run.bound import OVERHEAD_SHARE, waiting_share, why_slower
 from nmsim.run.choice import RunOptions
+from nmsim.run.formats import FORMATS
 from nmsim.run.schemes import SCHEMES, tile_wise_density
 from nmsim.run.step import Progress, Simulator
 from nmsim.sparsity.pattern import NMPattern
@@ -34,14 +35,14 @@ def simulate_trace(
     progress: Progress | None = None,
     simulator: Simulator | None = None,
 ) -> SimulationResult:
-    """Simulate a step under each of `schemes` (a subset of SCHEMES; "traced" always runs, and first).
+    """Simulate a step under each of `schemes` (of SCHEMES and FORMATS; "traced" always runs, and first).
 
     `simulator` is one for the same machine and options that has run other traces: kernels that they share are not run again.
     """
     options = options or RunOptions()
-    unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
+    unknown = [scheme for scheme in schemes if scheme not in (*SCHEMES, *FORMATS)]
     if unknown:
-        raise InputError("no such scheme", path="--baseline", value=unknown[0], fix=f"use one of {', '.join(SCHEMES)}")
+        raise InputError("no such scheme", path="--baseline", value=unknown[0], fix=f"use one of {', '.join((*SCHEMES, *FORMATS))}")
     if not trace.gemms:
         raise InputError("the trace holds no GEMM", value=trace.name, fix="record a step that multiplies matrices")
     simulator = simulator or Simulator(spec, options)

@@ -62,8 +62,8 @@ def test_a_card_that_no_shipped_file_describes_has_to_be_named(scripts: dict[str
     known |= {"NVIDIA H100 80GB HBM3": "hopper.yaml", "NVIDIA GeForce RTX 4090": "ada.yaml", "Tesla V100-SXM2-32GB": "volta.yaml"}
     assert {gpu: rows.machine_of(gpu) for gpu in known} == known
     assert rows.machine_of("NVIDIA GeForce RTX 3060") == ""
-    for file in known.values():
-        find_arch(file)
+    for machine in known.values():
+        find_arch(machine)
     file = tmp_path / "my_gpu.csv"
     file.write_text("id,arch,m,n,k,dense_us,sparse_us\na,,64,64,64,5,\n")
     with pytest.raises(InputError, match="arch: is empty"):
@@ -71,7 +71,8 @@ def test_a_card_that_no_shipped_file_describes_has_to_be_named(scripts: dict[str
 
 
 def test_the_board_is_sampled_while_something_runs_and_settled_values_count(scripts: dict[str, ModuleType]) -> None:
-    lines = "print('600, 80.0'); print('[N/A], 1'); print('1400, 300.0'); print('1380, 310.0'); print('1390, 305.5'); print('1390, 305.5', flush=True)"
+    sampled = ("600, 80.0", "[N/A], 1", "1400, 300.0", "1380, 310.0", "1390, 305.5", "1390, 305.5")
+    lines = "; ".join(f"print({line!r}, flush=True)" for line in sampled)
     with scripts["board"].BoardSampler(command=(sys.executable, "-c", lines)) as board:
         board._process.wait()
     assert (board.clock_mhz, board.power_w) == (1390, 305.5)

@@ -1,0 +1,106 @@
+"""Other sparse formats as baselines: what they execute, on which units, and that none beats what it cannot beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from nmsim.arch.spec import GpuSpec
+from nmsim.result.rows import KernelRow, SimulationResult
+from nmsim.run.formats import FORMATS, lower_format
+from nmsim.run.trace import simulate_trace
+from nmsim.workload.catalogue import conv_gemms, linear_gemms
+from nmsim.workload.gemm import ConvGeometry
+from nmsim.workload.trace import TileWisePlan, Trace
+
+BIG = 1024
+
+
+@pytest.fixture(scope="module")
+def big(make_trace: Callable[..., Trace]) -> Trace:
+    """One layer of 1024 x 1024 at half density, 2048 tokens, with tile-wise plans at 1/2 and (everything kept) 1, and one dense layer."""
+    generator = np.random.default_rng(4)
+    half = TileWisePlan(128, np.ones(BIG, dtype=np.bool_), generator.random((8, BIG)) < 0.5)
+    whole = TileWisePlan(128, np.ones(BIG, dtype=np.bool_), np.ones((8, BIG), dtype=np.bool_))
+    gemms = [*linear_gemms("fc", 2048, BIG, BIG, "fp16"), *linear_gemms("head", 128, 64, 64, "fp16")]
+    return make_trace(gemms, {}, tile_wise={"1/2": {"fc": half}, "1": {"fc": whole}}, own_density="1/2")
+
+
+@pytest.fixture(scope="module")
+def result(big: Trace, spec: GpuSpec) -> SimulationResult:
+    return simulate_trace(spec, big, schemes=("dense", "tile_wise", *FORMATS))
+
+
+def row(result: SimulationResult, scheme: str, phase: str, kind: str = "gemm") -> KernelRow:
+    return next(one for one in result.rows if (one.scheme, one.phase, one.kind, one.module) == (scheme, phase, kind, "fc"))
+
+
+@pytest.mark.parametrize("scheme", FORMATS)
+def test_every_gemm_has_a_row_and_layers_that_are_not_pruned_run_dense(scheme: str, result: SimulationResult, big: Trace) -> None:
+    rows = [one for one in result.rows if one.scheme == scheme and one.kind == "gemm"]
+    assert [one.gemm_id for one in rows] == [gemm.id for gemm in big.gemms]
+    dense = {one.gemm_id: one for one in result.rows if one.scheme == "dense"}
+    for one in rows:
+        if one.module == "head":
+            assert not one.ran_sparse
+            assert one.cycles == dense[one.gemm_id].cycles
+        else:
+            assert one.ran_sparse or (scheme, one.phase) == ("tvw", "backward_weight")
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward_data", "backward_weight"])
+def test_cuda_core_formats_take_their_flops_at_the_fp32_rate_and_are_far_slower_than_dense_tensor_cores(
+    phase: str, result: SimulationResult, spec: GpuSpec
+) -> None:
+    """Half of 2048 x 1024 x 1024 MACs at 64 FMA a cycle and SM, where the tensor cores do 1024."""
+    for scheme in ("vector_wise", "unstructured"):
+        found = row(result, scheme, phase)
+        flops = found.counters["cuda_core_flops"]
+        assert flops == pytest.approx(2 * 2048 * BIG * BIG / 2, rel=0.01)
+        assert found.cycles >= flops / (2 * spec.sm.fp32_fma_per_cycle * spec.sm.count)
+        assert found.counters["executed_macs"] == 0
+        assert found.time_us > 3 * row(result, "dense", phase).time_us
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward_data", "backward_weight"])
+def test_blocks_execute_about_their_share_and_fill_the_tensor_cores_worse_than_wide_tiles(phase: str, result: SimulationResult) -> None:
+    """A tile of 32 columns is half of the narrowest CTA tile: as many MACs are executed as dense, though half are kept."""
+    blocks, dense = row(result, "block_sparse", phase), row(result, "dense", phase)
+    assert 0.9 < blocks.counters["executed_macs"] / dense.counters["executed_macs"] < 1.3
+    assert blocks.counters["dense_equivalent_macs"] == dense.counters["dense_equivalent_macs"]
+    assert blocks.time_us > row(result, "tile_wise", phase).time_us
+    assert "32 x 32 blocks at density 0.5" in blocks.reason
+
+
+def test_restored_elements_are_a_pass_of_their_own_that_tensor_cores_do_not_help(result: SimulationResult) -> None:
+    for phase in ("forward", "backward_data", "backward_weight"):
+        rows = [one for one in result.rows if (one.scheme, one.phase, one.module) == ("tew", phase, "fc")]
+        remainder = next(one for one in rows if one.kernel == "tew_remainder")
+        assert remainder.counters["cuda_core_flops"] == pytest.approx(0.05 * 2 * 2048 * BIG * BIG, rel=0.01)
+        assert sum(one.time_us for one in rows) > row(result, "tile_wise", phase).time_us
+
+
+def test_tiles_of_twice_the_density_are_compressed_in_forward_only(result: SimulationResult) -> None:
+    assert row(result, "tvw", "forward").native_pattern == "2:4"
+    assert row(result, "tvw", "forward").time_us < row(result, "dense", "forward").time_us
+    assert row(result, "tvw", "backward_data").native_pattern == "dense"
+    assert "does not run along this reduction" in row(result, "tvw", "backward_data").reason
+
+
+def test_dx_is_zeroed_where_tiles_add_to_it_and_nowhere_else(result: SimulationResult) -> None:
+    zeroed = {one.scheme for one in result.rows if one.kernel == "zero_dX"}
+    assert zeroed == {"tew", "tvw"} | ({"tile_wise"} if row(result, "tile_wise", "backward_data").ran_sparse else set())
+
+
+def test_a_convolution_has_blocks_too(spec: GpuSpec, make_trace: Callable[..., Trace]) -> None:
+    conv = ConvGeometry(2, 8, 8, 64, 128, 3, 3, 1, 1, 1, 1)
+    gemms = list(conv_gemms("conv", conv, "fp16"))
+    plan = TileWisePlan(128, np.ones(128, dtype=np.bool_), np.ones((1, 576), dtype=np.bool_))
+    trace = make_trace(gemms, {}, tile_wise={"1/2": {"conv": plan}}, own_density="1/2")
+    for gemm in gemms:
+        for scheme in FORMATS:
+            formatted = lower_format(spec, trace, gemm, scheme)
+            assert formatted.tensor is not None or formatted.cuda is not None
+            assert formatted.reason
