@@ -17,5 +17,6 @@ SUITES = {
     "gemm_other_gpus": ("nmsim.validation.suites.gemm_other_gpus", "whole GEMMs on the H100, RTX 4090 and RTX 4070 Ti SUPER"),
     "tile_wise": ("nmsim.validation.suites.tile_wise", "tile-wise pruning on the V100, and the imbalance of unequal tiles"),
     "systolic": ("nmsim.validation.suites.systolic", "compute cycles of systolic arrays against SCALE-Sim, to the cycle"),
+    "monotone": ("nmsim.validation.suites.monotone", "200 random GEMMs on better machines: none may be slower"),
 }
 """Name -> (module, one line of what is compared); in the order in which they run."""
