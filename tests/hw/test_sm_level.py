@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simpy.events import Event
 
-from nmsim.arch.spec import GpuSpec
+from nmsim.arch.spec import GpuSpec, MmaSpec
 from nmsim.hw.mainloop import MainloopTiming
 from nmsim.hw.sm_level import SmMainloop, find_mma, share_of, simulate_mainloop
 from nmsim.mapping.plan import MainloopKey
@@ -184,3 +184,80 @@ def test_fragments_loaded_once_and_ahead_beat_fragments_loaded_when_needed(spec:
     kept = simulate_mainloop(spec, replace(NAIVE, fragments="prefetched"), 4)
     assert cycles(kept, 4) < cycles(simulate_mainloop(spec, NAIVE, 4), 4)
     assert kept.shared_memory_bytes == 4 * 4 * 64 * 32 + NAIVE.copy_bytes
+
+
+ONE_WARP = MainloopKey("mma", "fp16", "dense", (16, 8, 16), (16, 8), 2, (16, 8, 16), 768)
+"""A: 512 bytes, 4 cycles of the port; B: 256 bytes, 2 cycles; one MMA a k-tile."""
+
+
+def completions(spec: GpuSpec, key: MainloopKey) -> list[int]:
+    sm = SmMainloop(spec, key, find_mma(spec, key), 1)
+    sm.run()
+    return sm.ctas[0].completed
+
+
+@pytest.mark.parametrize("latency", [0, 1, 28, 29, 30, 100])
+def test_one_warp_s_k_tiles_are_those_counted_by_hand(spec: GpuSpec, latency: int) -> None:
+    """Loads pass the port by cycle 6, so that the first MMA starts at 6 + latency; the second's pass it by 12, behind them.
+
+    Once an MMA has started, the fragments of the one after the next are asked for, and are there 6 + latency later; accumulators are
+    there 25 after their start.
+    """
+    found = completions(changed(spec, shared_memory={"latency_cycles": latency}), ONE_WARP)
+    starts, fragments = [6 + latency], [6 + latency, 12 + latency]
+    for k_tile in range(1, len(found)):
+        starts.append(max(starts[-1] + 25, fragments[k_tile]))
+        fragments.append(starts[-2] + 6 + latency)
+    assert found == [start + 8 for start in starts]
+
+
+def test_one_stage_of_synchronous_copies_takes_the_cycles_counted_by_hand(spec: GpuSpec) -> None:
+    """Fill and load of A and B pass the port by 12, are in registers at 41, stored by 47, loaded by 53 and there at 82."""
+    found = completions(spec, replace(ONE_WARP, stages=1, copy="sync"))
+    assert found == [82 + 8 + 82 * k_tile for k_tile in range(len(found))]
+    assert completions(spec, replace(ONE_WARP, stages=1)) == [6 + 6 + 29 + 8 + (6 + 6 + 29) * k_tile for k_tile in range(len(found))]
+
+
+DESIGNS = {
+    "1:4": MainloopKey("mma", "fp16", "1:4", (128, 128, 64), (64, 64), 3, (16, 8, 64), 128 * 16 * 2 + 128 * 4 + 128 * 64 * 2),
+    "2:8": MainloopKey("mma", "fp16", "2:8", (128, 128, 64), (64, 64), 3, (16, 8, 64), 128 * 16 * 2 + 128 * 6 + 128 * 64 * 2),
+    "1:16": MainloopKey("mma", "fp16", "1:16", (64, 64, 256), (32, 32), 2, (16, 8, 256), 64 * 16 * 2 + 64 * 8 + 64 * 256 * 2),
+}
+
+
+def designed(spec: GpuSpec, key: MainloopKey, *, port_factor: int = 1, registers: float = 1e6, **decoder: Any) -> MainloopTiming:
+    """A machine with an instruction for the pattern that executes as many MACs a cycle as the dense one, and nothing else in its way."""
+    mma = MmaSpec(dtype="fp16", shape=key.mma_shape, pattern=key.pattern, issue_interval_cycles=8.0, latency_cycles=25)
+    free = spec.tensor_core.decoder.model_copy(update={"codes_per_cycle": 1e6, "selector_width": None, "encoding": "index", **decoder})
+    core = {"mma": (mma,), "decoder": free, "register_read_bytes_per_cycle": registers}
+    memory = {"bank_bytes": spec.shared_memory.bank_bytes * port_factor}
+    return simulate_mainloop(changed(spec, tensor_core=core, shared_memory=memory), key, 2)
+
+
+@pytest.mark.parametrize("pattern", DESIGNS)
+def test_a_design_for_another_pattern_shows_what_holds_it_back(spec: GpuSpec, pattern: str) -> None:
+    """Operand B feeds M / N times the MACs that are executed: first the banks, then the register port; then decoder and selector."""
+    key = DESIGNS[pattern]
+    n, m = (int(side) for side in pattern.split(":"))
+
+    def named(timing: MainloopTiming) -> str:
+        return max(timing.stall_share[1], key=lambda name: timing.stall_share[1][name])
+
+    delivered = designed(spec, key)
+    assert named(delivered) == "shared_memory"
+    assert cycles(delivered, 2) > 1.2 * delivered.busy_cycles[0] / delivered.busy_cycles[1]
+    wide = designed(spec, key, port_factor=64)
+    assert cycles(wide, 2) < cycles(delivered, 2)
+    assert named(designed(spec, key, port_factor=64, registers=100.0)) == "register_file"
+    kept = 16 * 16  # positions an instruction selects; a group holds n of them
+    assert named(designed(spec, key, port_factor=64, codes_per_cycle=kept / 16)) == "metadata"
+    assert named(designed(spec, key, port_factor=64, codes_per_cycle=kept / n / 16, encoding="bitmap")) == "metadata"
+    assert named(designed(spec, key, port_factor=64, selector_width=m // 2)) == "selector"
+
+
+def test_a_shorter_code_leaves_the_banks_more_room(spec: GpuSpec) -> None:
+    """2:8: 6 bits a group as indices, 8 as a bitmap, 5 as a rank."""
+    found = {encoding: designed(spec, DESIGNS["2:8"], encoding=encoding) for encoding in ("combinatorial", "index", "bitmap")}
+    bytes_of_e = {encoding: timing.shared_memory_bytes for encoding, timing in found.items()}
+    assert sorted(bytes_of_e, key=lambda encoding: bytes_of_e[encoding]) == ["combinatorial", "index", "bitmap"]
+    assert cycles(found["combinatorial"], 2) <= cycles(found["index"], 2) <= cycles(found["bitmap"], 2)
