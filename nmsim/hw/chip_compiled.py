@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nmsim.errors import InputError
-from nmsim.hw.compiled_loop import TOO_LONG, chip_loop
+from nmsim.hw.compiled_loop import GIVEN_UP, chip_loop
 from nmsim.hw.compiled_queue import LAST_TICK
 from nmsim.hw.compiled_state import (
     BUS_FREE,
@@ -98,14 +98,23 @@ class CompiledChip:
 
     def run(self) -> ChipOutcome:
         """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
+        outcome = self.run_below(LAST_TICK)
+        if outcome is None:
+            raise InputError(
+                f"{self._plan.name} takes more than {LAST_TICK:,} ticks, which the compiled engine can't count", fix="use the simpy engine"
+            )
+        return outcome
+
+    def run_below(self, limit: int) -> ChipOutcome | None:
+        """The same where it takes less than `limit` ticks; None as soon as it is certain that it does not, and no further run then."""
         plan, timing, mainloop = self._plan, self._timing, self._mainloop
         lookahead = plan.mainloop.lookahead
         ring = 1 << lookahead.bit_length()
         skip = self._skip and lookahead > 0
         alone = skip and timing.ideal_memory and min(mainloop.period) >= 1 << RATE_BITS
-        period = max(ring, steady_period(timing, plan)) if skip and not timing.ideal_memory and steady_period(timing, plan) else 0
-        tile = plan.mainloop.cta_tile
-        numbers = (lookahead, mainloop.fill, mainloop.drain, *tile, plan.occupancy, ring, LAST_TICK, int(alone), period)
+        period = steady_period(timing, plan) if skip and not timing.ideal_memory else 0
+        own = (lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy, ring)
+        numbers = (*own, min(limit, LAST_TICK), int(alone), max(ring, period) if period else 0, plan.k_tiles)
         tables = (
             np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
             plan.operands,
@@ -115,7 +124,7 @@ class CompiledChip:
             plan.accumulate,
         )
         earlier_look_ups = int(self._l2.scalars[LOOKUPS_EVER])
-        dram, l2, levels = new_dram(timing), self._l2, len(mainloop.period)
+        dram, l2, levels = new_dram(timing, plan.tensors), self._l2, len(mainloop.period)
         sms = new_sms(timing.sms, plan.occupancy, plan.operands.shape[1], levels, ring)
         totals = np.zeros(4, dtype=np.int64)
         steady = new_steady(l2, sms, totals)
@@ -135,10 +144,8 @@ class CompiledChip:
             steady,
         )
         self.skipped_k_tiles = int(steady.words[STEADY_SKIPPED])
-        if ticks == TOO_LONG:
-            raise InputError(
-                f"{plan.name} takes more than {LAST_TICK:,} ticks, which the compiled engine can't count", fix="use the simpy engine"
-            )
+        if ticks == GIVEN_UP:
+            return None
         self._l2 = rewound(l2)
         return ChipOutcome(
             ticks=int(ticks),
@@ -167,3 +174,13 @@ def run_compiled(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, 
     if warm:
         chip.run()
     return chip.run()
+
+
+def run_compiled_below(
+    timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, limit: int, *, warm: bool = False
+) -> ChipOutcome | None:
+    """`run_compiled` where it takes less than `limit` ticks, else None, and that as soon as it is certain."""
+    chip = CompiledChip(timing, plan, mainloop)
+    if warm:
+        chip.run()
+    return chip.run_below(limit)

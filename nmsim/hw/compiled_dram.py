@@ -37,13 +37,23 @@ _REFRESH_INTERVAL, _REFRESH = TIMING_INDEX["refresh_interval"], TIMING_INDEX["re
 
 
 @rule
-def _access(timing, banks, channels, arrival, address, nbytes, is_write):
+def _locate(timing, located, address, step, pieces):
+    """Note (row, bank, channel) of each piece: a loop of arithmetic alone, which the compiler runs several pieces at a time."""
+    shift, channels, per_channel = timing[_INTERLEAVE_SHIFT], timing[_CHANNELS], timing[_PER_CHANNEL]
+    row_shift, bank_mask = timing[_ROW_SHIFT], timing[_BANK_MASK]
+    longest = located.size // 3
+    for piece in range(pieces):
+        channel, bank, row = locate((address + piece * step) >> shift, channels, per_channel, row_shift, bank_mask)
+        located[at(piece)] = row
+        located[at(longest + piece)] = (channel * (bank_mask + 1) + bank) * BANK_WORDS
+        located[at(2 * longest + piece)] = channel * CHANNEL_WORDS
+
+
+@rule
+def _access(timing, banks, channels, located, piece, arrival, nbytes, is_write):
     """`Dram.access`: (tick at which the last byte is there, ticks for the row, ticks on the bus, rows activated)."""
-    channel, in_channel, row = locate(
-        address >> timing[_INTERLEAVE_SHIFT], timing[_CHANNELS], timing[_PER_CHANNEL], timing[_ROW_SHIFT], timing[_BANK_MASK]
-    )
-    bank = (channel * (timing[_BANK_MASK] + 1) + in_channel) * BANK_WORDS
-    channel *= CHANNEL_WORDS
+    longest = located.size // 3
+    row, bank, channel = located[at(piece)], located[at(longest + piece)], located[at(2 * longest + piece)]
     precharge_ready = banks[at(bank + PRECHARGE_READY)]
     column, began, activated = open_column(
         arrival,
@@ -79,14 +89,14 @@ def read_pieces(timing, dram, arrival, address, step, pieces, unit, size):
     """Read `size` bytes in pieces of at most `unit`; (tick at which the last is there, and its queue, row and bus ticks)."""
     last, last_row, last_bus, activates = arrival, 0, 0, 0
     left = size
-    for _ in range(pieces):
-        end, row, bus, activated = _access(timing, dram.banks, dram.channels, arrival, address, min(unit, left), 0)
+    _locate(timing, dram.located, address, step, pieces)
+    for piece in range(pieces):
+        end, row, bus, activated = _access(timing, dram.banks, dram.channels, dram.located, piece, arrival, min(unit, left), 0)
         later = end > last
         last_row, last_bus = row if later else last_row, bus if later else last_bus
         last = end if later else last
         activates += activated
         left -= unit
-        address += step
     dram.counts[COUNT_ACTIVATES] += activates
     dram.counts[COUNT_ACCESSES] += pieces
     dram.counts[COUNT_READ] += size
@@ -96,13 +106,12 @@ def read_pieces(timing, dram, arrival, address, step, pieces, unit, size):
 @routine
 def write_pieces(timing, dram, arrival, address, step, unit, size):
     """Write the first `size` bytes of a block in pieces of at most `unit` (posted: nobody waits for them)."""
-    activates, left, pieces = 0, size, 0
-    while left > 0:
-        _, _, _, activated = _access(timing, dram.banks, dram.channels, arrival, address, min(unit, left), 1)
+    activates, left, pieces = 0, size, -(-size // unit)
+    _locate(timing, dram.located, address, step, pieces)
+    for piece in range(pieces):
+        _, _, _, activated = _access(timing, dram.banks, dram.channels, dram.located, piece, arrival, min(unit, left), 1)
         activates += activated
-        pieces += 1
         left -= unit
-        address += step
     dram.counts[COUNT_ACTIVATES] += activates
     dram.counts[COUNT_ACCESSES] += pieces
     dram.counts[COUNT_WRITTEN] += size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nmsim.hw.compiled_account import change_level, charge_first_gap, charge_wait, close
 from nmsim.hw.compiled_memory import load, store
-from nmsim.hw.compiled_queue import LAST_TICK, NEVER, event_rank, event_tick, event_word, next_event, requeue
+from nmsim.hw.compiled_queue import NEVER, event_rank, event_tick, event_word, next_event, requeue
 from nmsim.hw.compiled_state import (
     BEGAN,
     CTA,
@@ -27,6 +27,7 @@ from nmsim.hw.compiled_state import (
     LOOP_ALONE,
     LOOP_DRAIN,
     LOOP_FILL,
+    LOOP_K_TILES,
     LOOP_LIMIT,
     LOOP_LOOKAHEAD,
     LOOP_OCCUPANCY,
@@ -54,10 +55,13 @@ from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, SM_BITS, START, WRITE
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
 from nmsim.rules.tile import partial_box, partial_bytes, side
+from nmsim.units import RATE_BITS
 
 _SMS, _CTA_LAUNCH = TIMING_INDEX["sms"], TIMING_INDEX["cta_launch"]
-GIVEN_UP, TOO_LONG = -1, -2
-"""What the loop returns of a run that reached its limit, and of one that reached LAST_TICK."""
+GIVEN_UP = -1
+"""What the loop returns of a run that takes as long as its limit, or longer."""
+_EVENTS_BETWEEN_LOOKS = 1024
+"""k-tiles after which the loop looks whether its limit can still be met."""
 
 
 @rule
@@ -212,6 +216,17 @@ def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
     return _launch(timing, rows, sms, slot, next_cta, now)
 
 
+@routine
+def _is_hopeless(loop, periods, sms, count, now):
+    """Whether the k-tiles that have not started take some SM's pipe to the limit even at its best rate."""
+    left = loop[LOOP_K_TILES]
+    for sm in range(count):
+        left -= sms.sms[at(sm * SM_WORDS + STARTED)]
+        for level in range(periods.size):
+            left -= sms.k_tiles[at(sm * periods.size + level)]
+    return now + ((-(-left // count) * min(periods)) >> RATE_BITS) >= loop[LOOP_LIMIT]
+
+
 def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, totals, steady):
     """Run every CTA to its end; returns the tick of the last, or why there is none. All results are left in the state arrays.
 
@@ -219,7 +234,7 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
     `waiting` [tiles * slices] holds the slot of a slice that waits for its turn, -1 for none.
     """
     rows, count = tables[0], timing[_SMS]
-    next_cta = 0
+    next_cta, events = 0, 0
     for place in range(sms.queue.size):
         sms.queue[place] = NEVER << SM_BITS
     for slot_of_sm in range(loop[LOOP_OCCUPANCY]):
@@ -238,6 +253,11 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
             if loop[LOOP_PERIOD] > 0 and sms.slots[at(slot * SLOT_WORDS + K_TILE)] & (loop[LOOP_PERIOD] - 1) == 0:
                 run_together(timing, loop, tables, l2, sms, totals, steady, slot, now)
             _requeue(loop, sms, sm)
+            events += 1
+            if events == _EVENTS_BETWEEN_LOOKS:
+                events = 0
+                if _is_hopeless(loop, periods, sms, count, now):
+                    return GIVEN_UP
             continue
         forget(steady)
         if rank == BEGIN:
@@ -253,5 +273,5 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
             next_cta = _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now)
         _requeue(loop, sms, sm)
     if event != NEVER:
-        return TOO_LONG if loop[LOOP_LIMIT] == LAST_TICK else GIVEN_UP
+        return GIVEN_UP
     return close(loop, sms, count)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nmsim.hw.dram import first_refresh
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import CTA_FIELDS
+from nmsim.rules.box import block_chunks
 from nmsim.rules.sharing import PARTS
 from nmsim.rules.stalls import Stall
 
@@ -22,10 +23,10 @@ at = np.uint64
 """Around an index of compiled code: one that is not negative, so that counting from the end need not be thought of."""
 
 (LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY, LOOP_RING, LOOP_LIMIT) = range(9)
-(LOOP_ALONE, LOOP_PERIOD) = range(9, 11)
+(LOOP_ALONE, LOOP_PERIOD, LOOP_K_TILES) = range(9, 12)
 """Words of the `loop` array: the kernel's own numbers, the places for k-tiles in flight (a power of two) and the tick at which
 the run is given up; of `nmsim.hw.compiled_steady`: 1 where SMs may run alone, and the k-tiles (a power of two) after which all
-operands' blocks lie alike, 0 where they never do or not all fit."""
+operands' blocks lie alike, 0 where they never do or not all fit; k-tiles in all."""
 CTA_K_TILES = CTA_FIELDS
 """Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
 
@@ -43,6 +44,8 @@ class DramState(NamedTuple):
     """[channels * banks * BANK_WORDS]."""
     channels: Int64
     """[channels * CHANNEL_WORDS]."""
+    located: Int64
+    """[3 * pieces]: rows, then banks, then channels of the pieces of one block."""
     counts: Int64
 
 
@@ -143,13 +146,14 @@ def aligned_zeros(words: int) -> Int64:
     return room[skip : skip + words]
 
 
-def new_dram(timing: ChipTiming) -> DramState:
-    """Idle channels, all rows closed."""
+def new_dram(timing: ChipTiming, tensors: Int64) -> DramState:
+    """Idle channels, all rows closed; room for the pieces of any block of `tensors`."""
+    pieces = [block_chunks([int(word) for word in t], 0, 0, timing.interleave_shift)[2] for t in tensors]
     banks = aligned_zeros(timing.channels * (timing.bank_mask + 1) * BANK_WORDS)
     banks[OPEN_ROW::BANK_WORDS] = -1
     channels = aligned_zeros(timing.channels * CHANNEL_WORDS)
     channels[REFRESH_WINDOW::CHANNEL_WORDS] = [first_refresh(timing, channel) for channel in range(timing.channels)]
-    return DramState(banks, channels, np.zeros(4, dtype=np.int64))
+    return DramState(banks, channels, np.zeros(3 * max(pieces), dtype=np.int64), np.zeros(4, dtype=np.int64))
 
 
 def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int) -> L2State:

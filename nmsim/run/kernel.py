@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.errors import InputError
@@ -48,6 +49,25 @@ def run_kernel(
     outcome = run_engine(timing, plan, mainloop, engine, warm=warm)
     check_outcome(timing, plan, mainloop, outcome)
     return account(plan, mainloop, outcome, clock_mhz)
+
+
+def run_kernel_below(
+    spec: GpuSpec, plan: KernelPlan, clock_mhz: int, cycles: float, *, engine: str = "compiled", warm: bool = False
+) -> KernelRun | None:
+    """`run_kernel` where it takes less than `cycles`, else None: the compiled engine stops as soon as that is certain."""
+    if engine != "compiled":
+        run = run_kernel(spec, plan, clock_mhz, engine=engine, warm=warm)
+        return run if run.cycles < cycles else None
+    from nmsim.hw.chip_compiled import run_compiled_below
+
+    timing = chip_timing(spec, clock_mhz)
+    mainloop = mainloop_timing(spec, plan.mainloop, plan.occupancy)
+    outcome = run_compiled_below(timing, plan, mainloop.ticks(), ceil(cycles * TICKS_PER_CYCLE), warm=warm)
+    if outcome is None:
+        return None
+    check_outcome(timing, plan, mainloop, outcome)
+    run = account(plan, mainloop, outcome, clock_mhz)
+    return run if run.cycles < cycles else None
 
 
 def run_engine(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, engine: str, *, warm: bool = False) -> ChipOutcome:

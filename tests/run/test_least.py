@@ -13,10 +13,12 @@ from nmsim.mapping.candidates import build_plan, rank
 from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.run import choice
 from nmsim.run.choice import CANDIDATES, RunOptions, best_kernel, run_at
+from nmsim.run.kernel import run_kernel_below
 from nmsim.run.least import least_cycles
 from nmsim.run.mainloops import mainloop_timing
 from nmsim.run.single import what_if_gemm
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.units import TICKS_PER_CYCLE
 
 sides = st.integers(1, 700)
 
@@ -45,10 +47,27 @@ def test_a_hopeless_candidate_is_not_simulated(ampere, monkeypatch: pytest.Monke
     """Without refresh, of which the least time knows nothing, the best of 4096^3 is near enough to its own."""
     simulated, spec = [], load_gpu(ampere, ["dram.refresh_ns=0"])
 
-    def watched(*arguments):
-        simulated.append(arguments)
-        return run_at(*arguments)
+    def watched(run):
+        def watching(*arguments, **options):
+            simulated.append(arguments)
+            return run(*arguments, **options)
 
-    monkeypatch.setattr(choice, "run_at", watched)
+        return watching
+
+    for name in ("run_at", "run_kernel_below"):
+        monkeypatch.setattr(choice, name, watched(getattr(choice, name)))
     best_kernel(spec, lower_dense(what_if_gemm(4096, 4096, 4096, 1, "fp16", "fp16")), RunOptions())
     assert 1 <= len(simulated) < CANDIDATES
+
+
+@settings(deadline=None, max_examples=25)
+@given(m=sides, n=sides, k=st.integers(1, 3000), share=st.floats(0.2, 1.2), engine=st.sampled_from(["compiled", "simpy"]))
+def test_a_run_is_given_up_exactly_where_it_would_take_too_long(spec, m, n, k, share, engine) -> None:
+    problem, clock_mhz = lower_dense(what_if_gemm(m, n, k, 1, "fp16", "fp16")), spec.clock.boost_mhz
+    plan = build_plan(spec, rank(spec, problem, 1)[0])
+    whole = run_at(spec, plan, clock_mhz, RunOptions())
+    assert run_kernel_below(spec, plan, clock_mhz, whole.cycles, engine=engine) is None
+    for limit in (whole.cycles * share, whole.cycles + 1 / TICKS_PER_CYCLE):
+        run = run_kernel_below(spec, plan, clock_mhz, limit, engine=engine)
+        assert (run is not None) == (limit > whole.cycles)
+        assert run is None or (run.cycles, run.stall_cycles) == (whole.cycles, whole.stall_cycles)
