@@ -56,7 +56,7 @@ def sweep_progress() -> Iterator[Callable[[Standing], None]]:
             progress.update(task, completed=standing.done, total=standing.points, description=text)
             if not console.is_terminal and time.monotonic() - last >= LINE_EVERY_S:
                 last = time.monotonic()
-                console.print(f"{standing.done}/{standing.points} {text}", markup=False, highlight=False)
+                console.print(f"{standing.done}/{standing.points} {text}", markup=False, highlight=False, soft_wrap=True)
 
         yield advance
 

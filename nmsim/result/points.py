@@ -24,6 +24,7 @@ from nmsim.errors import InputError
 from nmsim.keys import content_key
 from nmsim.result.rows import ENERGY_UNITS, PHASES, KernelRow, SimulationResult
 from nmsim.result.schema import ENERGY_COLUMNS, STALL_COLUMNS
+from nmsim.result.whole_run import RunTotal
 from nmsim.rules.stalls import STALL_NAMES
 
 if TYPE_CHECKING:
@@ -85,11 +86,19 @@ POINT_COLUMNS: Mapping[str, str] = {
     "dram_bytes": "float",
     **dict.fromkeys(STALL_COLUMNS.values(), "float"),
     **dict.fromkeys(ENERGY_COLUMNS.values(), "float"),
+    "run_steps": "int",
+    "run_time_s": "float",
+    "run_energy_j": "float",
 }
-"""Columns of point.parquet and their types; sums over the kernels of a phase, units in the names."""
+"""Columns of point.parquet and their types; sums over the kernels of a phase, units in the names.
 
-ADDED: tuple[str, ...] = tuple(list(POINT_COLUMNS)[list(POINT_COLUMNS).index("kernels") :])
-"""The columns that add up over phases (the clock, which is the scheme's, apart)."""
+`clock_mhz` and `run_*` are the scheme's and the same in each of its phases. `run_*` are of the whole run that the trace's schedule
+describes, 0 where it has none or its other stages are away, or the pattern is not the recorded one.
+"""
+
+OF_SCHEME: tuple[str, ...] = ("clock_mhz", "run_steps", "run_time_s", "run_energy_j")
+ADDED: tuple[str, ...] = tuple(name for name in list(POINT_COLUMNS)[list(POINT_COLUMNS).index("kernels") :] if name not in OF_SCHEME)
+"""The columns that add up over phases."""
 
 Record = dict[str, Any]
 
@@ -106,9 +115,12 @@ class Sweep:
         return tuple(key for key, _ in self.points)
 
 
-def point_key(coordinates: Coordinates, run_key: str) -> str:
-    """Name of a point: a key over its coordinates and over everything its numbers come from (`run_key`, empty if unknown)."""
-    return content_key({"coordinates": asdict(coordinates), "run": run_key})
+def point_key(coordinates: Coordinates, run_key: str, stages: Sequence[tuple[int, str]] = ()) -> str:
+    """Name of a point: a key over its coordinates and over everything its numbers come from.
+
+    That is `run_key` (empty if unknown) and, for a whole run, the (steps, trace key) of each stage.
+    """
+    return content_key({"coordinates": asdict(coordinates), "run": run_key, "stages": [list(stage) for stage in stages]})
 
 
 def sweep_file(sweep: Sweep) -> bytes:
@@ -117,7 +129,9 @@ def sweep_file(sweep: Sweep) -> bytes:
     return (json.dumps({"schema": SWEEP_SCHEMA, "points": points}, indent=1, allow_nan=False) + "\n").encode()
 
 
-def result_records(key: str, run_key: str, coordinates: Coordinates, result: SimulationResult) -> list[Record]:
+def result_records(
+    key: str, run_key: str, coordinates: Coordinates, result: SimulationResult, whole_run: Mapping[str, RunTotal] | None = None
+) -> list[Record]:
     """The rows of a point that was simulated: every scheme x phase, phases without kernels included."""
     traced = [row for row in result.rows if row.scheme == "traced"]
     sparse = [row for row in traced if row.ran_sparse]
@@ -131,8 +145,10 @@ def result_records(key: str, run_key: str, coordinates: Coordinates, result: Sim
         of_scheme = [row for row in result.rows if row.scheme == scheme]
         for phase in PHASES:
             sums = _sums([row for row in of_scheme if row.phase == phase])
-            clock = {"clock_mhz": of_scheme[0].clock_mhz}
-            records.append(_record(key, run_key, coordinates) | said | {"scheme": scheme, "phase": phase} | sums | clock)
+            run = (whole_run or {}).get(scheme, RunTotal(0, 0.0, 0.0, None))
+            of_all = {"run_steps": run.steps, "run_time_s": run.time_s, "run_energy_j": run.energy_j}
+            same = {"scheme": scheme, "phase": phase, "clock_mhz": of_scheme[0].clock_mhz} | of_all
+            records.append(_record(key, run_key, coordinates) | said | same | sums)
     return records
 
 
@@ -209,8 +225,9 @@ def read_totals(directory: Path) -> pd.DataFrame:
 def totals_of(points: pd.DataFrame) -> pd.DataFrame:
     """`read_totals` of rows at hand."""
     kept = [name for name in POINT_COLUMNS if name not in ADDED and name != "phase"]
-    sums = {name: "first" if name == "clock_mhz" else "sum" for name in ADDED}
-    totals = points.groupby(kept, sort=False, dropna=False).agg(sums).reset_index()
+    totals = (
+        points.groupby(kept, sort=False, dropna=False)[list(ADDED)].sum().reset_index()[[name for name in POINT_COLUMNS if name != "phase"]]
+    )
     for reference in ("dense", "tile_wise"):
         times = totals[totals["scheme"] == reference].set_index("point_key")["time_us"]
         referred = totals["point_key"].map(times)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from nmsim.arch.resolve import arch_key
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
+from nmsim.result.frames import run_key
 from nmsim.result.rows import KernelRow, SimulationResult
 from nmsim.result.totals import phase_totals, scheme_totals
 from nmsim.run.bound import why_slower
@@ -23,7 +25,7 @@ def simulate_array_trace(
     spec: SystolicSpec, trace: Trace, *, schemes: Sequence[str] = SCHEMES, progress: Progress | None = None
 ) -> SimulationResult:
     """Simulate a step under each of `schemes`; the defaults of a GPU stand for those that an array runs. "traced" always runs."""
-    wanted = SYSTOLIC_SCHEMES if tuple(schemes) == SCHEMES else tuple(dict.fromkeys(("traced", *schemes)))
+    wanted = _wanted(schemes)
     unknown = [scheme for scheme in wanted if scheme not in SYSTOLIC_SCHEMES]
     if unknown:
         fix = f"use one of {', '.join(SYSTOLIC_SCHEMES)}"
@@ -48,7 +50,7 @@ def simulate_array_trace(
         trace_key=trace_key(trace),
         model_version=MODEL_VERSION,
         engine=ENGINE,
-        options={"l2": "none", "schemes": list(wanted), "batch": trace.batch, "dtype": trace.dtype},
+        options=_stored_options(trace, wanted),
         provenance=asdict(trace.provenance),
         ceilings=array_ceilings(spec, trace),
         rows=tuple(rows),
@@ -56,6 +58,20 @@ def simulate_array_trace(
         total=total,
         notes=tuple(notes),
     )
+
+
+def planned_array_key(machine_key: str, step_key: str, trace: Trace, schemes: Sequence[str]) -> str:
+    """The `run_key` that `simulate_array_trace` will give, from the keys of the machine and of the trace: nothing is simulated."""
+    options = _stored_options(trace, _wanted(schemes))
+    return run_key(arch_key=machine_key, trace_key=step_key, model_version=MODEL_VERSION, engine=ENGINE, options=options)
+
+
+def _wanted(schemes: Sequence[str]) -> tuple[str, ...]:
+    return SYSTOLIC_SCHEMES if tuple(schemes) == SCHEMES else tuple(dict.fromkeys(("traced", *schemes)))
+
+
+def _stored_options(trace: Trace, wanted: Sequence[str]) -> dict[str, Any]:
+    return {"l2": "none", "schemes": list(wanted), "batch": trace.batch, "dtype": trace.dtype}
 
 
 def _silent(_done: int, _of: int, _what: str) -> None:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nmsim.errors import InputError
-from nmsim.sparsity.pattern import NMPattern
-from nmsim.workload.store import read_trace
+from nmsim.workload.store import SUFFIX, read_trace
 from nmsim.workload.trace import Trace
 
-DENSE = "dense"
 MIXED = "mixed"
+WITHOUT_GROUPS = ("dense", "tile_wise", "unstructured")
+"""Patterns of weights that have no N:M groups, in the words of `Operand.structure`."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedTrace:
-    """A trace, its file, and the pattern of its weights: N:M, `dense`, or `mixed` where layers differ."""
+    """A trace, its file, and the pattern of its weights (see `weight_pattern`)."""
 
     file: Path
     trace: Trace
@@ -45,7 +45,7 @@ class Network:
         """(trace, pattern to assume in place of its own, or None) for a recipe and a pattern, None for those recorded.
 
         Traces that were recorded with the pattern come as they are; if there are none, the recipe's first N:M trace stands in, and
-        the pattern is assumed on it. A recipe that keeps all weights has no pattern to replace and comes as it is.
+        the pattern is assumed on it. A recipe without N:M weights has no pattern to replace and comes as it is.
         InputError where no trace was recorded with the recipe.
         """
         recorded = [one for one in self.traces if one.recipe == recipe]
@@ -56,19 +56,26 @@ class Network:
                 value=recipe,
                 fix=f"record one with `nmsim train`; at hand: {', '.join(self.recipes)}",
             )
-        exact = [one for one in recorded if pattern is None or one.pattern in (pattern, DENSE)]
-        return [(one, None) for one in exact] or [(recorded[0], pattern)]
+        if pattern is None:
+            return [(one, None) for one in recorded]
+        exact = [one for one in recorded if one.pattern == pattern]
+        replaceable = [one for one in recorded if one.pattern not in WITHOUT_GROUPS]
+        if exact or not replaceable:
+            return [(one, None) for one in exact or recorded]
+        return [(replaceable[0], pattern)]
 
 
 def read_networks(workloads: Sequence[tuple[str, Sequence[Path]]]) -> list[Network]:
     """Traces as networks: those given under a name are one; the others are of one where model, data and weights are the same.
 
+    A trace of one stage of a run, which another's schedule names, is part of that run and no point of its own.
     InputError for a trace that can't be read.
     """
+    read = [(name, file, read_trace(file)) for name, files in workloads for file in files]
+    stages = {stage for _, file, trace in read for stage in stage_files(file, trace) if stage != file}
     networks: dict[tuple[object, ...], list[RecordedTrace]] = {}
-    for name, files in workloads:
-        for file in files:
-            trace = read_trace(file)
+    for name, file, trace in read:
+        if file not in stages:
             key = ("named", name) if name else _identity(trace)
             networks.setdefault(key, []).append(RecordedTrace(file, trace, weight_pattern(trace)))
     found: dict[str, Network] = {}
@@ -80,13 +87,18 @@ def read_networks(workloads: Sequence[tuple[str, Sequence[Path]]]) -> list[Netwo
     return list(found.values())
 
 
+def stage_files(file: Path, trace: Trace) -> list[Path]:
+    """The traces of the stages that a trace's schedule names, in order: itself and some that lie beside it."""
+    return [file if entry["trace"] == trace.name else file.with_name(f"{entry['trace']}{SUFFIX}") for entry in trace.schedule]
+
+
 def weight_pattern(trace: Trace) -> str:
-    """The N:M pattern of the trace's weights; `dense` without any, `mixed` where they have several."""
-    operands = [operand for gemm in trace.gemms for operand in (gemm.a, gemm.b)]
-    patterns: set[NMPattern | None] = {one.pattern for one in operands if one.role == "weight" and one.structure == "nm"}
+    """The N:M pattern of the trace's weights, or `tile_wise`, `unstructured`, `dense`; `mixed` where layers have several."""
+    operands = [operand for gemm in trace.gemms for operand in (gemm.a, gemm.b) if operand.role == "weight"]
+    patterns = {str(one.pattern) if one.structure == "nm" else one.structure for one in operands} - {"dense"}
     if not patterns:
-        return DENSE
-    return str(patterns.pop()) if len(patterns) == 1 else MIXED
+        return "dense"
+    return patterns.pop() if len(patterns) == 1 else MIXED
 
 
 def _identity(trace: Trace) -> tuple[object, ...]:

@@ -10,21 +10,27 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from nmsim.api import changed_step
 from nmsim.arch.load import load_arch
-from nmsim.arch.machine import as_gpu
+from nmsim.arch.machine import Machine
 from nmsim.arch.spec import GpuSpec
+from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError, NmsimError
 from nmsim.result.frames import key_of
 from nmsim.result.points import POINT, Record, failed_records, point_file, result_records
+from nmsim.result.rows import SimulationResult
 from nmsim.result.store import run_files
+from nmsim.result.whole_run import RunTotal, run_totals
 from nmsim.run.step import Simulator
+from nmsim.run.systolic_trace import simulate_array_trace
 from nmsim.run.trace import simulate_trace
 from nmsim.sweep.plan import Task
 from nmsim.workload.store import read_trace
 from nmsim.workload.trace import Trace
+
+MOST_TRACES = 4
+"""Traces that a thread keeps: those of a network's recipes, or of a run's stages."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,10 @@ def failed(key: str, task: Task, kind: str, error: str) -> Outcome:
 
 def _simulate(task: Task) -> Outcome:
     try:
-        spec, trace = _machine(task.arch_file, task.overrides), _trace(task)
-        result = simulate_trace(spec, trace, schemes=task.schemes, options=task.options, simulator=_simulator(task, spec))
+        result = _step_result(task, task.trace_file, task.pattern)
         if key_of(result) != task.run_key:
-            raise InputError("a file or nmsim itself changed since the sweep was planned", file=task.trace_file, fix="run the sweep again")
-        records = result_records(task.key, task.run_key, task.coordinates, result)
+            raise NmsimError("a file or nmsim itself changed since the sweep was planned; run the sweep again")
+        records = result_records(task.key, task.run_key, task.coordinates, result, _whole_run(task, result))
         return Outcome(task.key, {POINT: point_file(records), **run_files(result)}, records)
     except InputError as error:
         return failed(task.key, task, "input", str(error))
@@ -77,34 +82,54 @@ def _simulate(task: Task) -> Outcome:
         return failed(task.key, task, "internal", ": ".join(filter(None, (type(error).__name__, str(error)))))
 
 
-@cache
-def _kept() -> threading.local:
-    """What this thread keeps of its last point."""
-    return threading.local()
+def _step_result(task: Task, trace_file: str, pattern: str | None) -> SimulationResult:
+    """A step of the point's run on its machine."""
+    spec, recorded = _machine(task.machine_key, task.arch_file, task.overrides), _trace(trace_file, task.recorded_at)
+    step = changed_step(recorded, pattern=pattern, batch=task.batch, dtype=task.dtype)
+    if isinstance(spec, SystolicSpec):
+        return simulate_array_trace(spec, step, schemes=task.schemes)
+    return simulate_trace(spec, step, schemes=task.schemes, options=task.options, simulator=_simulator(task, spec))
 
 
-def _machine(file: str, overrides: tuple[str, ...]) -> GpuSpec:
-    kept = _kept()
-    if getattr(kept, "machine_key", None) != (file, overrides):
-        kept.machine = as_gpu(load_arch(file, overrides), "sweep")
-        kept.machine_key = (file, overrides)
-    spec: GpuSpec = kept.machine
+def _whole_run(task: Task, result: SimulationResult) -> dict[str, RunTotal]:
+    """The run that the step belongs to, by scheme; nothing where it is not known."""
+    if not task.stages:
+        return {}
+    others = {file for _, file in task.stages} - {task.trace_file}
+    results = {task.trace_file: result} | {file: _step_result(task, file, None) for file in sorted(others)}
+    return run_totals([{"steps": steps, "trace": file} for steps, file in task.stages], results)
+
+
+_KEPT = threading.local()
+"""What a thread keeps of its last points; `lru_cache` would be shared by the threads of a worker, and a simulator must not be."""
+
+
+def forget() -> None:
+    """Drop what this thread keeps."""
+    vars(_KEPT).clear()
+
+
+def _machine(key: str, file: str, overrides: tuple[str, ...]) -> Machine:
+    if getattr(_KEPT, "machine_key", None) != (key, file, overrides):
+        _KEPT.machine = load_arch(file, overrides)
+        _KEPT.machine_key = (key, file, overrides)
+    spec: Machine = _KEPT.machine
     return spec
 
 
-def _trace(task: Task) -> Trace:
-    kept = _kept()
-    if getattr(kept, "trace_file", None) != task.trace_file:
-        kept.recorded = read_trace(task.trace_file)
-        kept.trace_file = task.trace_file
-    return changed_step(kept.recorded, pattern=task.pattern, batch=task.batch, dtype=task.dtype)
+def _trace(file: str, recorded_at: int) -> Trace:
+    traces: dict[tuple[str, int], Trace] = vars(_KEPT).setdefault("traces", {})
+    if (file, recorded_at) not in traces:
+        while len(traces) >= MOST_TRACES:
+            del traces[next(iter(traces))]
+        traces[file, recorded_at] = read_trace(file)
+    return traces[file, recorded_at]
 
 
 def _simulator(task: Task, spec: GpuSpec) -> Simulator:
     """One for all points of a group; a new group frees what the last one kept."""
-    kept = _kept()
-    if getattr(kept, "group", None) != (task.group, task.options):
-        kept.simulator = Simulator(spec, task.options)
-        kept.group = (task.group, task.options)
-    simulator: Simulator = kept.simulator
+    if getattr(_KEPT, "group", None) != (task.group, task.options):
+        _KEPT.simulator = Simulator(spec, task.options)
+        _KEPT.group = (task.group, task.options)
+    simulator: Simulator = _KEPT.simulator
     return simulator

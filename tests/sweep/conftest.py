@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def recorded(name: str, recipe: str, pattern: str | None, outputs: int = 128) ->
         tile_wise={"1/2": {"fc": plan}},
         own_density=None if pattern is None else str(NMPattern.parse(pattern).density),
     )
+
+
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two stages: `layer_fst_2to4`, 90 steps 2:4 (a step of which is recorded), and its dense tail of 10."""
+    folder = tmp_path_factory.mktemp("staged")
+    names = ("layer_fst_2to4", "layer_fst_2to4-dense_tail")
+    schedule = tuple({"steps": steps, "trace": name} for steps, name in zip((90, 10), names, strict=True))
+    write_trace(replace(recorded(names[0], "fst", "2:4"), schedule=schedule), folder / f"{names[0]}.nmtrace")
+    write_trace(recorded(names[1], "fst", None), folder / f"{names[1]}.nmtrace")
+    return folder
 
 
 @pytest.fixture(scope="session")

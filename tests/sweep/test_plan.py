@@ -10,7 +10,7 @@ import pytest
 
 from nmsim.errors import InputError
 from nmsim.result.frames import key_of
-from nmsim.sweep.networks import read_networks, weight_pattern
+from nmsim.sweep.networks import Network, RecordedTrace, read_networks, weight_pattern
 from nmsim.sweep.plan import Impossible, Point, Task, plan_points
 from nmsim.sweep.spec import SweepSpec
 from nmsim.workload.store import read_trace, write_trace
@@ -118,3 +118,34 @@ def test_a_trace_recorded_anew_is_another_point(ampere: Path, traces: Path, tmp_
     trace = read_trace(traces / "layer_sr_ste_2to4.nmtrace")
     write_trace(replace(trace, gemms=trace.gemms[:2]), tmp_path / "layer_sr_ste_2to4.nmtrace")
     assert sweep(ampere, tmp_path, ["layer_sr*"])[0].key != before.key
+
+
+def test_a_stage_of_a_run_is_no_point_of_its_own(ampere: Path, staged: Path) -> None:
+    (point,) = sweep(ampere, staged, ["*"], patterns=("2:4",))
+    assert isinstance(point, Task)
+    assert point.coordinates.trace == "layer_fst_2to4"
+    assert [(steps, Path(file).stem) for steps, file in point.stages] == [(90, "layer_fst_2to4"), (10, "layer_fst_2to4-dense_tail")]
+    (assumed,) = sweep(ampere, staged, ["*"], patterns=("1:4",))
+    assert isinstance(assumed, Task)
+    assert assumed.stages == ()  # the schedule is of the recorded pattern
+
+
+def test_a_run_with_another_schedule_or_stage_is_another_point(ampere: Path, staged: Path, tmp_path: Path) -> None:
+    (before,) = sweep(ampere, staged, ["*"])
+    main = read_trace(staged / "layer_fst_2to4.nmtrace")
+    write_trace(read_trace(staged / "layer_fst_2to4-dense_tail.nmtrace"), tmp_path / "layer_fst_2to4-dense_tail.nmtrace")
+    write_trace(main, tmp_path / "layer_fst_2to4.nmtrace")
+    assert sweep(ampere, tmp_path, ["*"])[0].key == before.key
+    longer = tuple({**stage, "steps": 2 * stage["steps"]} for stage in main.schedule)
+    write_trace(replace(main, schedule=longer), tmp_path / "layer_fst_2to4.nmtrace")
+    assert sweep(ampere, tmp_path, ["*"])[0].key != before.key
+
+
+def test_tile_wise_and_unstructured_weights_have_no_pattern_to_replace(traces: Path) -> None:
+    trace = read_trace(traces / "layer_dense.nmtrace")
+    for structure in ("tile_wise", "unstructured"):
+        gemms = tuple(replace(gemm, b=replace(gemm.b, structure=structure)) if gemm.b.role == "weight" else gemm for gemm in trace.gemms)
+        changed = replace(trace, gemms=gemms)
+        assert weight_pattern(changed) == structure
+        network = Network("n", (RecordedTrace(Path(), changed, structure),))
+        assert [pattern for _, pattern in network.select("dense", "2:4")] == [None]

@@ -22,6 +22,7 @@ from nmsim.sweep.executors import InProcess, LocalPool
 from nmsim.sweep.plan import Point, Task, plan_points
 from nmsim.sweep.run import LOCK, Standing, run_sweep
 from nmsim.sweep.spec import SweepSpec
+from nmsim.workload.store import read_trace, write_trace
 from tests.sweep.processes import bytes_of
 
 
@@ -101,7 +102,7 @@ def test_a_larger_sweep_keeps_what_it_shares_with_a_smaller_one(points: list[Poi
 def test_the_same_bytes_in_any_order_and_with_nothing_shared(points: list[Point], swept: Path, tmp_path: Path) -> None:
     class Restless(InProcess):
         def submit(self, call: Any, /, *arguments: Any, **named: Any) -> Any:
-            worker._kept.cache_clear()  # a worker that remembers nothing of the point before
+            worker.forget()  # a worker that remembers nothing of the point before
             return super().submit(call, arguments[0][:1], 0.0)
 
     alone = Restless()
@@ -266,3 +267,34 @@ def test_the_engine_is_compiled_once_before_workers_start(points: Sequence[Point
     monkeypatch.setattr(nmsim.hw.chip_compiled, "compiled_is_cached", lambda: False)
     run.warm_engine(points)
     assert len(warmed) == 1
+
+
+def test_a_whole_run_adds_up_its_stages_under_every_scheme(ampere: Path, staged: Path, tmp_path: Path) -> None:
+    from nmsim.api import simulate_run
+
+    file = staged / "layer_fst_2to4.nmtrace"
+    files = tuple(sorted(staged.glob("*.nmtrace")))
+    points = plan_points(SweepSpec((ampere,), workloads=(("", files),), patterns=(None, "1:4"), overrides=(("sm.count", ("4",)),)))
+    run_sweep(points, tmp_path, InProcess())
+    totals = read_totals(tmp_path)
+    alone = simulate_run(ampere, file, overrides=["sm.count=4"])
+    for scheme, total in alone.items():
+        (row,) = totals[(totals["scheme"] == scheme) & (totals["pattern"] == "2:4")].to_dict("records")
+        assert (row["run_steps"], row["run_time_s"], row["run_energy_j"]) == (100, total.time_s, total.energy_j)
+    assert set(totals.query("pattern == '1:4'")["run_steps"]) == {0}
+
+
+def test_systolic_arrays_and_gpus_share_a_sweep(ampere: Path, arch_configs: Path, traces: Path, tmp_path: Path) -> None:
+    machines = (ampere, arch_configs / "systolic_32.yaml")
+    points = plan_points(SweepSpec(machines, workloads=(("", (traces / "layer_sr_ste_2to4.nmtrace",)),)))
+    standing = run_sweep(points, tmp_path, InProcess())
+    assert (standing.simulated, standing.failed) == (2, 0)
+    assert set(read_points(tmp_path)["arch"]) == {"ampere", "systolic_32"}
+
+
+def test_a_worker_that_lives_on_notices_a_trace_recorded_anew(ampere: Path, traces: Path, tmp_path: Path) -> None:
+    file = tmp_path / "layer.nmtrace"
+    for name in ("layer_dense", "wide_sr_ste_2to4"):
+        write_trace(read_trace(traces / f"{name}.nmtrace"), file)
+        points = plan_points(SweepSpec((ampere,), workloads=(("", (file,)),)))
+        assert run_sweep(points, tmp_path / "out", InProcess()).failed == 0
