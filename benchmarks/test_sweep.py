@@ -128,6 +128,6 @@ def test_killed_twice_and_resumed_it_is_complete(one_worker: tuple[dict[str, byt
 def test_a_dask_cluster_of_two_processes_gives_the_same_bytes(
     points: list[Point], one_worker: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         assert run_sweep(points, tmp_path, DaskCluster(cluster.scheduler_address)).simulated == POINTS
     assert bytes_of(tmp_path) == one_worker[0]

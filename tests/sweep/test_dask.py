@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def address() -> Iterator[str]:
     """A cluster of two threads in this process: its protocol without its start-up time."""
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**options) as cluster:
         yield cluster.scheduler_address
 
@@ -58,7 +58,7 @@ def test_the_job_script_of_the_guide_is_what_dask_jobqueue_writes() -> None:
     call = ast.parse(written, mode="eval").body
     assert isinstance(call, ast.Call)
     options: dict[str, Any] = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    with SLURMCluster(**options, scheduler_options={"dashboard": False}) as cluster:
+    with SLURMCluster(**options, scheduler_options={"dashboard_address": "127.0.0.1:0"}) as cluster:
         script = cluster.job_script().splitlines()
     shown = re.findall(r"^#SBATCH .*$", guide, re.MULTILINE)
     assert shown == [line for line in script if line.startswith("#SBATCH") and " -J " not in line]
