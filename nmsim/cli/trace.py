@@ -1,4 +1,4 @@
-"""`nmsim trace check|show FILE`."""
+"""`nmsim trace check|show|plot FILE`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from nmsim.errors import CheckFailed, InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check a recorded trace, or show what it holds.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check a recorded trace, show what it holds, or plot its run.")
 
 Folder = Annotated[Path, typer.Argument(metavar="NAME.nmtrace", help="The trace folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -54,6 +54,23 @@ def show(trace: Folder, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(summary))
         return
     _print(summary, 0)
+
+
+@app.command()
+def plot(trace: Folder, out: Annotated[Path, typer.Option(metavar="STEM", help="Where to write STEM.svg and STEM.png.")]) -> None:
+    """Draw how the run of a trace went: loss, accuracy, mask churn, kept magnitude, error of sampled gradients.
+
+    Example: nmsim trace plot workloads/digits_vit_fst_2to4.nmtrace --out fst
+    """
+    from nmsim.report.training_curves import write_training_curves
+    from nmsim.workload.history import HISTORY, read_history
+    from nmsim.workload.store import read_trace
+
+    recorded, history = read_trace(trace), read_history(trace)
+    if history is None:
+        raise InputError("the trace has no history of its run", file=trace / HISTORY, fix="record it with nmsim train")
+    for file in write_training_curves(history, [entry["steps"] for entry in recorded.schedule], out):
+        typer.echo(str(file))
 
 
 def _print(value: Any, depth: int) -> None:
