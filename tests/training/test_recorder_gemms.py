@@ -121,6 +121,17 @@ def test_grouped_convolutions_are_l_gemms_and_their_backward_is_not_counted_twic
     assert {gemm.macs for gemm in trace.gemms if gemm.module == "1"} == {50 * 4 * 18 * 4}
 
 
+def test_dilated_convolutions_reach_further_and_multiply_as_often():
+    second = nn.Conv2d(8, 8, 3, padding=(2, 1), dilation=(2, 1))
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=2, dilation=2), second, nn.Flatten(), nn.Linear(8 * 100, 3))
+    trace, counted = recorded(model, torch.randn(2, 4, 10, 10), torch.randint(3, (2,)))
+    assert shapes(trace)["1:forward"] == (200, 8, 72, 1)
+    geometry = trace.gemms[1].conv
+    assert geometry is not None
+    assert (geometry.dilation_h, geometry.dilation_w) == (2, 1)
+    assert gemm_flops(trace) == counted
+
+
 def test_one_dimensional_convolutions_have_height_one_and_three_dimensional_ones_are_refused():
     model = nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 6, 3))
     trace, counted = recorded(model, torch.randn(2, 4, 6), torch.randint(3, (2,)))
