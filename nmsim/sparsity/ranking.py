@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from nmsim.errors import InputError
 
 
-def keep_best(scores: list[NDArray[np.float64]], sizes: list[NDArray[np.int64]], budget: float) -> list[NDArray[np.bool_]]:
+def keep_best(
+    scores: list[NDArray[np.float64]], sizes: list[NDArray[np.int64]], budget: float, floor: float = 0.0
+) -> list[NDArray[np.bool_]]:
     """Keeps the best units of a network: per weight, scores [owners, units] and how many elements a unit has, broadcast to them.
 
-    The best unit of each owner is kept whatever it costs; then units go in by falling score, and the cut is where the kept
+    The best unit of each owner, and as many as make its share `floor`, are kept whatever they cost; then units go in by falling score, and the cut is where the kept
     elements are nearest to `budget` (the smaller of two equally near). Ties keep the earlier weight, owner and unit.
     """
-    best = [np.arange(score.shape[1]) == score.argmax(axis=1)[:, np.newaxis] for score in scores]
+    best = [_place(score) < max(1, int(np.ceil(floor * score.shape[1] - 1e-9))) for score in scores]
     forced = np.concatenate([flags.ravel() for flags in best])
     flat = np.concatenate([score.ravel() for score in scores])
     elements = np.concatenate([np.broadcast_to(size, score.shape).ravel() for size, score in zip(sizes, scores, strict=True)])
@@ -57,3 +59,11 @@ def require_density(density: float) -> float:
     if not 0 < density <= 1:
         raise InputError("a density is a share in (0, 1]", path="density", value=density)
     return density
+
+
+def _place(score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Place of each unit among its owner's by falling score, 0 for the best; of equals the first comes first."""
+    order = np.argsort(-score, axis=1, kind="stable")
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.broadcast_to(np.arange(score.shape[1]), score.shape), axis=1)
+    return place

@@ -37,23 +37,32 @@ def plan_network(
     density: float,
     tile_width: int = DEFAULT_TILE_WIDTH,
     mode: Literal["1d", "2d"] = "2d",
+    least_share: float = 0.0,
 ) -> dict[str, Plan]:
     """Kept columns and, for each tile of kept columns, kept rows of every weight W[K, N] of a network.
 
     `density` in (0, 1] is the share of the network's weight elements to keep. Ties keep the earlier layer, tile and index.
+    Of each weight at least `least_share` of its elements stay (in 2-D, its square root of the columns and of each tile's rows), even
+    where another layer's would rank higher. The authors' code has no such floor: it ranks accumulated Taylor importance
+    (clevercool/TileSparsity prune_algo.py), which compares across layers, while magnitudes all but empty layers of small weights.
     InputError for anything but non-empty real matrices without NaN, a density out of range, or an unknown mode.
     """
     _check_request(weights, density, tile_width, mode)
+    if not 0 <= least_share <= density:
+        raise InputError(
+            "a layer can't be promised more than the whole keeps", path="least_share", value=least_share, fix=f"use 0 to {density:g}"
+        )
+    floor = float(np.sqrt(least_share)) if mode == "2d" else least_share
     total = sum(weight.size for weight in weights.values())
     columns = {name: np.ones(weight.shape[1], dtype=np.bool_) for name, weight in weights.items()}
     if mode == "2d":
         scores = {name: _column_scores(weight)[np.newaxis] for name, weight in weights.items()}
         lengths = [np.full((1, 1), weight.shape[0]) for weight in weights.values()]
-        kept = keep_best(list(scores.values()), lengths, float(np.sqrt(density)) * total)
+        kept = keep_best(list(scores.values()), lengths, float(np.sqrt(density)) * total, floor)
         columns = {name: chosen[0] for name, chosen in zip(weights, kept, strict=True)}
     scores = {name: _row_scores(weight, columns[name], tile_width) for name, weight in weights.items()}
     widths = [_tile_widths(columns[name], tile_width)[:, np.newaxis] for name in weights]
-    rows = keep_best(list(scores.values()), widths, density * total)
+    rows = keep_best(list(scores.values()), widths, density * total, floor)
     return {name: (columns[name], chosen) for name, chosen in zip(weights, rows, strict=True)}
 
 

@@ -193,3 +193,21 @@ def test_rows_that_do_not_fit_the_columns_are_refused() -> None:
             measure(columns, rows, 2)
         with pytest.raises(InputError, match="one column wide"):
             measure(columns, rows, 0)
+
+
+@pytest.mark.parametrize("mode", ["1d", "2d"])
+@pytest.mark.parametrize("least", [0.0, 0.05, 0.1, 0.25])
+def test_a_floor_keeps_a_share_of_a_layer_of_small_weights_and_the_density_of_the_whole(mode: Any, least: float) -> None:
+    """One layer has a hundredth of the other's weights: without a floor it keeps next to nothing."""
+    generator = np.random.default_rng(0)
+    weights = {"large": generator.normal(size=(256, 256)), "small": 0.01 * generator.normal(size=(256, 256))}
+    plans = plan_network(weights, 0.25, 32, mode, least)
+    kept = {name: kept_macs(*plan, 32) / weights[name].size for name, plan in plans.items()}
+    assert kept["small"] >= least
+    assert sum(kept.values()) / 2 == pytest.approx(0.25, abs=0.02)
+    assert least or kept["small"] < 0.01
+
+
+def test_a_floor_above_the_density_is_refused() -> None:
+    with pytest.raises(InputError, match="least_share: a layer can't be promised more"):
+        plan_network({"fc": np.ones((64, 64))}, 0.25, 32, least_share=0.5)
