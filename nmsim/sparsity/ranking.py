@@ -16,8 +16,9 @@ def keep_best(
 ) -> list[NDArray[np.bool_]]:
     """Keeps the best units of a network: per weight, scores [owners, units] and how many elements a unit has, broadcast to them.
 
-    The best unit of each owner, and as many as make its share `floor`, are kept whatever they cost; then units go in by falling score, and the cut is where the kept
-    elements are nearest to `budget` (the smaller of two equally near). Ties keep the earlier weight, owner and unit.
+    The best unit of each owner, and as many as make its share `floor`, are kept whatever they cost; then units go in by falling
+    score, and the cut is where the kept elements are nearest to `budget` (the smaller of two equally near). Ties keep the
+    earlier weight, owner and unit.
     """
     best = [_place(score) < max(1, int(np.ceil(floor * score.shape[1] - 1e-9))) for score in scores]
     forced = np.concatenate([flags.ravel() for flags in best])
