@@ -59,7 +59,7 @@ def test_a_machine_loads_with_the_values_that_were_written(load: Load, small_mac
         ("kernels.tiles", [], "kernels.tiles: must hold at least 1 item(s), got 0"),
         ("kernels.tiles.1.cta", [64, 64], "kernels.tiles.1.cta: needs at least 3 items, got 2"),
         ("kernels.tiles.1.cta", [64, 64, 64, 64], "kernels.tiles.1.cta: must hold at most 3 item(s), got 4"),
-        ("kernels.tiles.0.stages", 1, "kernels.tiles.0.stages: must be at least 2, got 1"),
+        ("kernels.tiles.0.stages", 0, "kernels.tiles.0.stages: must be at least 1, got 0"),
         ("l2.sustained_fraction", 1.5, "l2.sustained_fraction: must be at most 1, got 1.5"),
         ("launch.kernel_us", -0.1, "launch.kernel_us: must be at least 0, got -0.1"),
         ("name", 7, "name: must be text, got 7; put it in quotes"),

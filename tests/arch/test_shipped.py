@@ -73,6 +73,20 @@ def test_a_v100_has_no_sparse_instruction() -> None:
     assert not any(mma.nm for mma in load_gpu(SHIPPED[0].parent / "volta.yaml").tensor_core.mma)
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_metadata_are_nine_sixteenths_with_the_values_in_every_type_but_int8(path: Path) -> None:
+    """Of the dense operand: (16 + 2) / 32, (32 + 4) / 64, and (8 + 2) / 16, as CUTLASS stores them."""
+    spec = load_arch(path)
+    if not isinstance(spec, GpuSpec):
+        return
+    stored = {"fp16": NMPattern(2, 4), "bf16": NMPattern(2, 4), "tf32": NMPattern(1, 2), "int8": NMPattern(2, 4)}
+    for mma in spec.tensor_core.mma:
+        if mma.nm is not None and mma.nm == stored.get(mma.dtype):
+            bits, group = element_bits(mma.dtype), mma.nm
+            kept = group.n * bits + spec.metadata_code(mma.dtype, group).stored_bits(1)
+            assert kept / (group.m * bits) == (0.625 if mma.dtype == "int8" else 0.5625)
+
+
 def test_the_a100_runs_no_other_patterns(a100: GpuSpec) -> None:
     assert {(mma.dtype, mma.pattern) for mma in a100.tensor_core.mma if mma.nm} == {
         ("fp16", "2:4"), ("bf16", "2:4"), ("int8", "2:4"), ("tf32", "1:2")
