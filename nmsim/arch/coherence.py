@@ -36,8 +36,9 @@ def contradictions(spec: GpuSpec) -> Iterator[Contradiction]:
     yield from _sm(spec)
     yield from _instructions(spec)
     yield from _memory(spec)
-    for position, tile in enumerate(spec.kernels.tiles):
-        yield from _tile(tile, ("kernels", "tiles", position))
+    for name, tiles in (("tiles", spec.kernels.tiles), ("nm_tiles", spec.kernels.nm_tiles)):
+        for position, tile in enumerate(tiles):
+            yield from _tile(tile, ("kernels", name, position))
     if not any(shared_memory_needed(tile) <= spec.sm.shared_memory_per_cta_bytes for tile in spec.kernels.tiles):
         problem = f"no tile fits the shared memory of a CTA ({spec.sm.shared_memory_per_cta_bytes} bytes)"
         yield Contradiction(("kernels", "tiles"), problem, None, "add a smaller tile or use fewer stages")

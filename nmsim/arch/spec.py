@@ -35,9 +35,19 @@ class ClockSpec(Block):
     boost_mhz: Positive
     min_mhz: Positive
     step_mhz: Positive
+    sustained_mhz: Positive | None = None
+    """Highest clock in a sequence of matrix kernels, however little power one of them draws: power management is slower than
+    kernels are. None: the boost clock."""
+
+    @property
+    def top_mhz(self) -> int:
+        """The clock that kernels run at where the power limit allows it."""
+        return self.boost_mhz if self.sustained_mhz is None else self.sustained_mhz
 
     @model_validator(mode="after")
     def _ordered(self) -> ClockSpec:
+        if self.sustained_mhz is not None and not self.min_mhz <= self.sustained_mhz <= self.boost_mhz:
+            raise ValueError(f"sustained_mhz must lie between min_mhz and boost_mhz ({self.boost_mhz}), got {self.sustained_mhz}")
         if self.min_mhz > self.boost_mhz:
             raise ValueError(f"min_mhz must not exceed boost_mhz ({self.boost_mhz}), got {self.min_mhz}")
         return self
@@ -244,13 +254,33 @@ class KernelsSpec(Block):
     tiles: tuple[TileSpec, ...] = Field(min_length=1)
     max_split_k: Annotated[int, Field(ge=1, le=64)]
     raster_width: Positive
-    """CTA columns of one swizzled raster band (dense and N:M kernels)."""
+    """CTA columns of one swizzled raster band."""
     registers_per_thread: Positive
     """Registers a thread needs beside its accumulators."""
+    split_k_handover_ns: NonNegativeFloat
+    """From the end of a slice of a split reduction to the start of one that waits for its sums."""
+    split_k_margin: NonNegativeFloat
+    """A split reduction is chosen only where it is faster by more than this share of its time."""
     max_resident_ctas: Positive | None = None
     """CTAs of one kernel an SM holds at most, where the library's kernels are built for fewer than would fit."""
     operand_copy: Literal["async", "sync"] = "async"
     """How operands reach shared memory: `async` past the registers (cp.async, TMA), or `sync`: loaded and stored by the warps."""
+    nm_tiles: tuple[TileSpec, ...] = ()
+    """Templates of the N:M kernels, where their library has others than the dense one; none: the same."""
+    nm_raster_width: Positive | None = None
+    """Band of the N:M kernels' raster, where it differs; 1 walks along the compressed operand."""
+
+    def tiles_for(self, *, compressed: bool) -> tuple[TileSpec, ...]:
+        """Templates of dense kernels, or of those with a compressed operand."""
+        return self.nm_tiles if compressed and self.nm_tiles else self.tiles
+
+    def reluctance(self, split_k: int) -> float:
+        """Factor on the time of a kernel of `split_k` slices when kernels are compared."""
+        return 1 + self.split_k_margin if split_k > 1 else 1.0
+
+    def raster_width_for(self, *, compressed: bool) -> int:
+        """CTA columns of a raster band of dense kernels, or of those with a compressed operand."""
+        return self.nm_raster_width if compressed and self.nm_raster_width is not None else self.raster_width
 
 
 class LaunchSpec(Block):

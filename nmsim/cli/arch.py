@@ -111,6 +111,8 @@ def _show_block(block: Any, path: str) -> None:
     for name, value in block:
         if name == "sources" or isinstance(value, Block) or (not path and name in IDENTITY):
             continue
+        if value is None:
+            continue  # not given: nothing to give a source for
         source = block.sources.get(name, block.sources.get("*", "no source"))
         if isinstance(value, tuple) and value and isinstance(value[0], Block):
             typer.echo(f"  {name}  ({source})")

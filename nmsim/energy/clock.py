@@ -32,9 +32,9 @@ class ClockChoice:
 
 
 def clock_steps_mhz(clock_spec: ClockSpec) -> tuple[int, ...]:
-    """Clocks the machine can run at, ascending: counted down from boost by `step_mhz`, and the lowest clock itself."""
-    down_from_boost = range(clock_spec.boost_mhz, clock_spec.min_mhz, -clock_spec.step_mhz)
-    return (clock_spec.min_mhz, *reversed(down_from_boost))
+    """Clocks the machine can run at, ascending: counted down from the top one by `step_mhz`, and the lowest clock itself."""
+    down_from_top = range(clock_spec.top_mhz, clock_spec.min_mhz, -clock_spec.step_mhz)
+    return (clock_spec.min_mhz, *reversed(down_from_top))
 
 
 def clock_under_cap(

@@ -113,13 +113,13 @@ class CompiledChip:
         skip = self._skip and lookahead > 0
         alone = skip and timing.ideal_memory and min(mainloop.period) >= 1 << RATE_BITS
         period = steady_period(timing, plan) if skip and not timing.ideal_memory else 0
-        own = (lookahead, mainloop.fill, mainloop.drain, *plan.mainloop.cta_tile, plan.occupancy, ring)
+        phases = (lookahead, mainloop.fill, mainloop.drain, mainloop.exchange)
+        own = (*phases, plan.strip_rows, plan.mainloop.cta_tile[2], plan.occupancy, ring)
         numbers = (*own, min(limit, LAST_TICK), int(alone), max(ring, period) if period else 0, plan.k_tiles)
         tables = (
             np.column_stack((plan.ctas, plan.k_tiles_per_cta)),
             plan.operands,
             plan.outputs,
-            plan.workspace,
             plan.gather,
             plan.accumulate,
         )

@@ -3,9 +3,10 @@
 A CTA is a process that reads like a multistage mainloop: fill the stages, then for each k-tile wait for its operands,
 ask for the k-tile that takes the freed stage, reserve the tensor pipe (one that copies synchronously asks for a k-tile only
 once it is through with the one before); at the end drain, wait for the previous slice of
-a split reduction, write the tile, and let the next CTA have the slot.
+a split reduction, write the tile strip by strip, and let the next CTA have the slot.
 
-Modelled: launch order, occupancy, stages, exposed waits, split-K in slice order, epilogue traffic.
+Modelled: launch order, occupancy, stages, exposed waits, split-K in slice order (each slice adds to the output in place, and
+its turn takes a semaphore's way through the L2), epilogues in strips, each after what it adds to has been read.
 Not modelled: anything finer than a k-tile, pre-emption, several kernels at once.
 """
 
@@ -22,12 +23,12 @@ from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.leftover import dirty_strangers
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.outcome import ChipOutcome
-from nmsim.hw.sm import Sm
+from nmsim.hw.sm import Box, Sm
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import BATCH, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE, KernelPlan
 from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
 from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, START, WRITE, event_key
-from nmsim.rules.tile import partial_box, partial_bytes, side
+from nmsim.rules.tile import side, strip
 
 Process = Generator[Event, None, None]
 
@@ -43,7 +44,6 @@ class Chip:
         self._operands: list[list[Descriptor]] = plan.operands.tolist()
         self._outputs: list[Descriptor] = plan.outputs.tolist()
         self._accumulate: list[int] = plan.accumulate.tolist()
-        self._workspace: Descriptor = plan.workspace.tolist()
         self._gather: list[int] = plan.gather.tolist()
         self._tile: tuple[int, int, int] = plan.mainloop.cta_tile
         self._env = KeyedEnvironment()
@@ -96,7 +96,9 @@ class Chip:
             yield env.until(ready, event_key(START, sm.index, cta))
             if lookahead and k_tile + lookahead < k_tiles:
                 landed.append(self._load(sm, row, k_tile + lookahead))
-            start = max(env.tick, sm.pipe_free)
+            while sm.pipe_free > env.tick:
+                yield env.until(sm.pipe_free, event_key(START, sm.index, cta))
+            start = env.tick
             if k_tile == 0:
                 sm.charge_first_gap(start, begin, landed[0][1])
             else:
@@ -123,32 +125,32 @@ class Chip:
             self._waiting[row[TILE], row[SLICE] - 1] = (sm, cta, turn)
             yield turn
             waited = env.tick - drained
-        output = self._outputs[row[GROUP]]
-        x0, x1, y0, y1 = side(output[DIMENSION], row[M0], row[M1], row[N0], row[N1])
-        output_box = operand_box(output, self._gather, x0, x1, y0, y1, row[BATCH])
-        output_bytes = operand_bytes(output, x1 - x0, y1 - y0)
-        partial = partial_box(row[TILE], self._tile[0], self._tile[1])
-        partial_size = partial_bytes(row[M1] - row[M0], row[N1] - row[N0])
-        if row[SLICE] > 0 or self._accumulate[row[GROUP]]:
-            source = (self._workspace, partial, partial_size) if row[SLICE] > 0 else (output, output_box, output_bytes)
-            read, _ = sm.load(env.tick, *source)
-            yield env.until(read, event_key(WRITE, sm.index, cta))
-        last = row[SLICE] + 1 == row[SLICES]
-        written = (output, output_box, output_bytes) if last else (self._workspace, partial, partial_size)
-        end = sm.store(env.tick, *written)
+        adds = row[SLICE] > 0 or self._accumulate[row[GROUP]]
+        end, rows = env.tick, self._plan.strip_rows
+        for index in range(-(-(row[M1] - row[M0]) // rows)):
+            written = self._strip(row, *strip(row[M0], row[M1], rows, index))
+            source = sm.load(env.tick, *written)[0] if adds else env.tick
+            yield env.until(source + self._mainloop.exchange, event_key(WRITE, sm.index, cta))
+            end = max(end, sm.store(env.tick, *written))
         yield env.until(end, event_key(END, sm.index, cta))
         sm.last_end, sm.last_split_wait = env.tick, waited
         if split:
             self._release(row[TILE], row[SLICE])
         self._launch_next(sm)
 
+    def _strip(self, row: list[int], m0: int, m1: int) -> tuple[Descriptor, Box, int]:
+        """(descriptor, box, bytes) of rows [m0, m1) of a CTA's output tile."""
+        t = self._outputs[row[GROUP]]
+        x0, x1, y0, y1 = side(t[DIMENSION], m0, m1, row[N0], row[N1])
+        return t, operand_box(t, self._gather, x0, x1, y0, y1, row[BATCH]), operand_bytes(t, x1 - x0, y1 - y0)
+
     def _release(self, tile: int, slice_: int) -> None:
-        """Let the next slice of this output tile go on, now if it is already waiting."""
+        """Let the next slice of this output tile go on; if it is already waiting, once it has seen the semaphore."""
         self._released[tile, slice_] = True
         waiter = self._waiting.pop((tile, slice_), None)
         if waiter is not None:
             sm, cta, turn = waiter
-            resume = self._env.until(self._env.tick, event_key(EPILOGUE, sm.index, cta))
+            resume = self._env.until(self._env.tick + self._t.handover, event_key(EPILOGUE, sm.index, cta))
             resume.callbacks.append(lambda _: self._resume(turn))
 
     @staticmethod

@@ -11,6 +11,7 @@ from nmsim.hw.compiled_account import change_level, charge_first_gap, charge_wai
 from nmsim.hw.compiled_memory import load, store
 from nmsim.hw.compiled_queue import NEVER, event_rank, event_tick, event_word, next_event, requeue
 from nmsim.hw.compiled_state import (
+    ASKED,
     BEGAN,
     CTA,
     CTA_BATCH,
@@ -26,14 +27,14 @@ from nmsim.hw.compiled_state import (
     LAST_SPLIT_WAIT,
     LOOP_ALONE,
     LOOP_DRAIN,
+    LOOP_EXCHANGE,
     LOOP_FILL,
     LOOP_K_TILES,
     LOOP_LIMIT,
     LOOP_LOOKAHEAD,
     LOOP_OCCUPANCY,
     LOOP_PERIOD,
-    LOOP_TILE_M,
-    LOOP_TILE_N,
+    LOOP_STRIP_ROWS,
     NEXT_K,
     NEXT_SLOT,
     PIPE_FREE,
@@ -43,7 +44,9 @@ from nmsim.hw.compiled_state import (
     SM_WORDS,
     SPLIT_WAIT,
     STARTED,
+    STRIP,
     TOTAL_LONGEST,
+    WRITTEN,
     at,
 )
 from nmsim.hw.compiled_steady import forget, run_alone, run_together
@@ -54,10 +57,10 @@ from nmsim.rules.box import DIMENSION, operand_box, operand_bytes
 from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, SM_BITS, START, WRITE
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
-from nmsim.rules.tile import partial_box, partial_bytes, side
+from nmsim.rules.tile import side, strip
 from nmsim.units import RATE_BITS
 
-_SMS, _CTA_LAUNCH = TIMING_INDEX["sms"], TIMING_INDEX["cta_launch"]
+_SMS, _CTA_LAUNCH, _HANDOVER = TIMING_INDEX["sms"], TIMING_INDEX["cta_launch"], TIMING_INDEX["handover"]
 GIVEN_UP = -1
 """What the loop returns of a run that takes as long as its limit, or longer."""
 _EVENTS_BETWEEN_LOOKS = 1024
@@ -83,7 +86,8 @@ def _launch(timing, rows, sms, slot, cta, now):
         sms.slots[at(place + EVENT)], sms.slots[at(place + CTA)] = NEVER, -1
         return cta
     sms.slots[at(place + CTA)] = cta
-    sms.slots[at(place + K_TILE)] = sms.slots[at(place + SPLIT_WAIT)] = 0
+    sms.slots[at(place + K_TILE)] = sms.slots[at(place + SPLIT_WAIT)] = sms.slots[at(place + ASKED)] = 0
+    sms.slots[at(place + STRIP)] = sms.slots[at(place + WRITTEN)] = 0
     sms.slots[at(place + DRAINED)] = -1
     row = rows[at(cta)]
     sms.slots[at(place + K_TILES)] = row[CTA_K_TILES]
@@ -105,18 +109,26 @@ def _begin(timing, loop, tables, levels, dram, l2, sms, totals, sm, slot, now):
 
 @rule
 def _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now):
-    """One k-tile into the pipe, or as many as can be foretold."""
+    """One k-tile into the pipe, or as many as can be foretold, once it is free: of the CTAs that wait, the oldest comes first.
+
+    Returns whether any went in.
+    """
     own, place = sm * SM_WORDS, slot * SLOT_WORDS
     k_tile, k_tiles = sms.slots[at(place + K_TILE)], sms.slots[at(place + K_TILES)]
-    if loop[LOOP_ALONE] and k_tile > 0 and run_alone(loop, periods, sms, steady, sm):
-        return
+    if loop[LOOP_ALONE] and k_tile > 0 and run_alone(loop, periods, sms, steady, sm, slot, now):
+        return True
     ahead = k_tile + loop[LOOP_LOOKAHEAD]
-    if k_tile < ahead < k_tiles:
-        load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, ahead, now)
+    if sms.slots[at(place + ASKED)] == k_tile:
+        sms.slots[at(place + ASKED)] = k_tile + 1
+        if k_tile < ahead < k_tiles:
+            load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, ahead, now)
     pipe_free = sms.sms[at(own + PIPE_FREE)]
+    if pipe_free > now:
+        _wait_for(sms, slot, pipe_free, START)
+        return False
     landing = ring_place(loop, slot, k_tile)
     if k_tile == 0:
-        charge_first_gap(timing, loop, sms, totals, sm, max(now, pipe_free), sms.slots[at(place + BEGAN)], landing)
+        charge_first_gap(timing, loop, sms, totals, sm, now, sms.slots[at(place + BEGAN)], landing)
     else:
         charge_wait(sms, totals, sm, now - pipe_free, landing)
     level = sms.sms[at(own + IN_MAINLOOP)] - 1
@@ -132,6 +144,7 @@ def _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slo
         _wait_for(sms, slot, done, FETCH)
     else:
         _wait_for(sms, slot, max(done, sms.landed[at(ring_place(loop, slot, k_tile + 1))]), START)
+    return True
 
 
 @routine
@@ -142,45 +155,48 @@ def _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
     _wait_for(sms, slot, max(now, sms.landed[at(ring_place(loop, slot, k_tile))]), START)
 
 
-@rule
-def _output(tables, rows, cta):
-    """(descriptor, box, bytes) of a CTA's output tile."""
-    _, _, outputs, _, gather, _ = tables
-    t = outputs[rows[cta, GROUP]]
-    x0, x1, y0, y1 = side(t[DIMENSION], rows[cta, M0], rows[cta, M1], rows[cta, N0], rows[cta, N1])
-    box = operand_box(t, gather, x0, x1, y0, y1, rows[cta, BATCH])
+@routine
+def _strip(loop, tables, sms, slot):
+    """(descriptor, box, bytes) of a CTA's present strip of its output tile."""
+    rows, _, outputs, gather, _ = tables
+    row = rows[sms.slots[at(slot * SLOT_WORDS + CTA)]]
+    t = outputs[row[GROUP]]
+    m0, m1 = strip(row[M0], row[M1], loop[LOOP_STRIP_ROWS], sms.slots[at(slot * SLOT_WORDS + STRIP)])
+    x0, x1, y0, y1 = side(t[DIMENSION], m0, m1, row[N0], row[N1])
+    box = operand_box(t, gather, x0, x1, y0, y1, row[BATCH])
     return t, box, operand_bytes(t, x1 - x0, y1 - y0)
 
 
 @routine
-def _read_partial(timing, loop, tables, dram, l2, sms, totals, sm, cta, now):
-    """Read what the epilogue adds to; returns the tick it has landed, -1 where it only writes."""
-    rows, _, _, workspace, _, accumulate = tables
-    if rows[cta, SLICE] > 0:
-        box = partial_box(rows[cta, TILE], loop[LOOP_TILE_M], loop[LOOP_TILE_N])
-        nbytes = partial_bytes(rows[cta, M1] - rows[cta, M0], rows[cta, N1] - rows[cta, N0])
-        return load(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)
-    if accumulate[rows[cta, GROUP]]:
-        t, box, nbytes = _output(tables, rows, cta)
-        return load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
-    return -1
+def _next_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
+    """Ask for what the present strip adds to, if anything, and exchange it."""
+    rows, accumulate = tables[0], tables[4]
+    cta = sms.slots[at(slot * SLOT_WORDS + CTA)]
+    there = now
+    if rows[cta, SLICE] > 0 or accumulate[rows[cta, GROUP]]:
+        t, box, nbytes = _strip(loop, tables, sms, slot)
+        there = load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
+    _wait_for(sms, slot, there + loop[LOOP_EXCHANGE], WRITE)
 
 
 @routine
-def _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now):
-    """Write the output tile, or this slice's partial sums; returns the tick it has left the SM."""
-    rows, workspace = tables[0], tables[3]
-    if rows[cta, SLICE] + 1 == rows[cta, SLICES]:
-        t, box, nbytes = _output(tables, rows, cta)
-        return store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
-    box = partial_box(rows[cta, TILE], loop[LOOP_TILE_M], loop[LOOP_TILE_N])
-    nbytes = partial_bytes(rows[cta, M1] - rows[cta, M0], rows[cta, N1] - rows[cta, N0])
-    return store(timing, dram, l2, sms, totals, sm, now, workspace, box, nbytes)
+def _write_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
+    """Write the present strip and go on to the next; after the last, the CTA ends when all have left the SM."""
+    rows, place = tables[0], slot * SLOT_WORDS
+    cta = sms.slots[at(place + CTA)]
+    t, box, nbytes = _strip(loop, tables, sms, slot)
+    end = max(sms.slots[at(place + WRITTEN)], store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes))
+    sms.slots[at(place + WRITTEN)] = end
+    sms.slots[at(place + STRIP)] += 1
+    if rows[cta, M0] + sms.slots[at(place + STRIP)] * loop[LOOP_STRIP_ROWS] < rows[cta, M1]:
+        _next_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
+    else:
+        _wait_for(sms, slot, end, END)
 
 
 @routine
 def _epilogue(timing, loop, tables, levels, dram, l2, sms, released, waiting, totals, sm, slot, now):
-    """The pipe is left; then, when it is this slice's turn, the tile is read where it is added to, or written."""
+    """The pipe is left; then, when it is this slice's turn, the first strip is begun."""
     rows, place = tables[0], slot * SLOT_WORDS
     cta = sms.slots[at(place + CTA)]
     if sms.slots[at(place + DRAINED)] < 0:
@@ -192,11 +208,7 @@ def _epilogue(timing, loop, tables, levels, dram, l2, sms, released, waiting, to
         sms.slots[at(place + EVENT)] = NEVER
         return
     sms.slots[at(place + SPLIT_WAIT)] = now - sms.slots[at(place + DRAINED)]
-    tick = _read_partial(timing, loop, tables, dram, l2, sms, totals, sm, cta, now)
-    if tick >= 0:
-        _wait_for(sms, slot, tick, WRITE)
-    else:
-        _wait_for(sms, slot, _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now), END)
+    _next_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
 
 
 @routine
@@ -211,7 +223,7 @@ def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
         if following < rows[cta, SLICES]:
             waiter = waiting[rows[cta, TILE] * rows[cta, SLICES] + following]
             if waiter >= 0:
-                _wait_for(sms, waiter, now, EPILOGUE)
+                _wait_for(sms, waiter, now + timing[_HANDOVER], EPILOGUE)
                 _requeue(loop, sms, waiter // loop[LOOP_OCCUPANCY])
     return _launch(timing, rows, sms, slot, next_cta, now)
 
@@ -230,7 +242,7 @@ def _is_hopeless(loop, periods, sms, count, now):
 def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, totals, steady):
     """Run every CTA to its end; returns the tick of the last, or why there is none. All results are left in the state arrays.
 
-    `tables` is (ctas, operands, outputs, workspace, gather, accumulate); `released` [tiles] counts finished slices,
+    `tables` is (ctas, operands, outputs, gather, accumulate); `released` [tiles] counts finished slices,
     `waiting` [tiles * slices] holds the slot of a slice that waits for its turn, -1 for none.
     """
     rows, count = tables[0], timing[_SMS]
@@ -249,8 +261,8 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
             break
         slot = sms.sms[at(sm * SM_WORDS + NEXT_SLOT)]
         if rank == START:
-            _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now)
-            if loop[LOOP_PERIOD] > 0 and sms.slots[at(slot * SLOT_WORDS + K_TILE)] & (loop[LOOP_PERIOD] - 1) == 0:
+            started = _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now)
+            if started and loop[LOOP_PERIOD] > 0 and sms.slots[at(slot * SLOT_WORDS + K_TILE)] & (loop[LOOP_PERIOD] - 1) == 0:
                 run_together(timing, loop, tables, l2, sms, totals, steady, slot, now)
             _requeue(loop, sms, sm)
             events += 1
@@ -265,8 +277,7 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
         elif rank == FETCH:
             _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
         elif rank == WRITE:
-            cta = sms.slots[at(slot * SLOT_WORDS + CTA)]
-            _wait_for(sms, slot, _write_tile(timing, loop, tables, dram, l2, sms, totals, sm, cta, now), END)
+            _write_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
         elif rank == EPILOGUE:
             _epilogue(timing, loop, tables, periods.size, dram, l2, sms, released, waiting, totals, sm, slot, now)
         else:

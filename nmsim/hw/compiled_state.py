@@ -22,7 +22,7 @@ Int64 = NDArray[np.int64]
 at = np.uint64
 """Around an index of compiled code: one that is not negative, so that counting from the end need not be thought of."""
 
-(LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_TILE_M, LOOP_TILE_N, LOOP_TILE_K, LOOP_OCCUPANCY, LOOP_RING, LOOP_LIMIT) = range(9)
+(LOOP_LOOKAHEAD, LOOP_FILL, LOOP_DRAIN, LOOP_EXCHANGE, LOOP_STRIP_ROWS, LOOP_TILE_K, LOOP_OCCUPANCY, LOOP_RING, LOOP_LIMIT) = range(9)
 (LOOP_ALONE, LOOP_PERIOD, LOOP_K_TILES) = range(9, 12)
 """Words of the `loop` array: the kernel's own numbers, the places for k-tiles in flight (a power of two) and the tick at which
 the run is given up; of `nmsim.hw.compiled_steady`: 1 where SMs may run alone, and the k-tiles (a power of two) after which all
@@ -84,9 +84,10 @@ SM_WORDS = 2 * LINE_WORDS
 its next event; its write port; end and wait of the last CTA that ended."""
 SLOT_WORDS = 2 * LINE_WORDS
 (EVENT, CTA, K_TILE, K_TILES, CTA_GROUP, CTA_BATCH, NEXT_K, END_K) = range(LINE_WORDS)
-(BEGAN, DRAINED, SPLIT_WAIT) = range(LINE_WORDS, LINE_WORDS + 3)
+(BEGAN, DRAINED, SPLIT_WAIT, ASKED, STRIP, WRITTEN) = range(LINE_WORDS, LINE_WORDS + 6)
 """Of a slot: its one pending event (tick and rank in a word) and the CTA in it; its next k-tile and how many it has; its group
-and batch element; the k from which it loads next and at which it ends; ticks of its life."""
+and batch element; the k from which it loads next and at which it ends; ticks of its life; k-tiles at whose start the one for the
+freed stage was asked for; its next strip of the output and the tick at which those before it have left the SM."""
 PART_WORDS = LINE_WORDS
 WALK_WORDS = 4
 (WALK_FIXED, WALK_BYTES) = (0, 2)

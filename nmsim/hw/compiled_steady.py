@@ -1,7 +1,7 @@
 """Steady states of the compiled chip level: stretches of which the outcome is known without running them, skipped to the tick.
 
-Alone: where memory answers at once, an SM's mainloop depends on nothing else until one of its CTAs begins or ends. Its CTAs take
-turns on a pipe that is never idle, so that where they are after any number of k-tiles is a division.
+Alone: where memory answers at once, an SM's mainloop depends on nothing else until one of its CTAs begins or ends. The oldest
+CTA has a pipe that is never idle to itself, so that where it is after any number of k-tiles is a division.
 
 Together: where the L2 holds all operands for good, the whole chip runs like clockwork. Two states that differ only by a shift in
 time and in K, all servers with their remainders and all data in flight included, have the same future for as long as every CTA
@@ -18,6 +18,7 @@ from __future__ import annotations
 from nmsim.hw.compiled_l2 import is_resident, place_of
 from nmsim.hw.compiled_queue import LAST_TICK, NEVER, RANK_BITS, event_rank, event_tick, event_word, requeue
 from nmsim.hw.compiled_state import (
+    ASKED,
     CTA,
     CTA_GROUP,
     EVENT,
@@ -68,82 +69,45 @@ _LONGEST_LEAP = 1 << 42
 """Ticks; longer ones are made in several leaps, so that no product overflows."""
 
 
-@rule
-def _turns(sms, slot):
-    """Whether a slot's CTA is past its first k-tile and waits for nothing but the pipe."""
-    place = slot * SLOT_WORDS
-    return event_rank(sms.slots[at(place + EVENT)]) == START and sms.slots[at(place + K_TILE)] > 0
-
-
 @routine
-def run_alone(loop, periods, sms, steady, sm):
-    """With memory that answers at once: run an SM up to its next event that is not just another k-tile.
+def run_alone(loop, periods, sms, steady, sm, slot, now):
+    """With memory that answers at once: run the CTA of a slot, which is about to take the pipe, up to the SM's next event that
+    is not another k-tile of it or a younger CTA that asks for the pipe in vain.
 
     Returns the k-tiles run, 0 where the next one has to be run as usual.
     """
-    first, own = sm * loop[LOOP_OCCUPANCY], sm * SM_WORDS
-    until, turns, early = loop[LOOP_LIMIT], 0, 0
-    for slot in range(first, first + loop[LOOP_OCCUPANCY]):
-        event = sms.slots[at(slot * SLOT_WORDS + EVENT)]
+    first, own, place = sm * loop[LOOP_OCCUPANCY], sm * SM_WORDS, slot * SLOT_WORDS
+    free, remainder = sms.sms[at(own + PIPE_FREE)], sms.sms[at(own + PIPE_REMAINDER)]
+    if free != now:
+        return 0
+    until, cta = loop[LOOP_LIMIT], sms.slots[at(place + CTA)]
+    for other in range(first, first + loop[LOOP_OCCUPANCY]):
+        event, other_cta = sms.slots[at(other * SLOT_WORDS + EVENT)], sms.slots[at(other * SLOT_WORDS + CTA)]
         if event == NEVER:
-            if sms.slots[at(slot * SLOT_WORDS + CTA)] >= 0:
+            if other_cta >= 0:
                 return 0  # a slice that waits for its turn: when the CTA after it begins is for other SMs to say
-        elif _turns(sms, slot):
-            turns += 1
-        else:
+        elif other != slot and (event_rank(event) != START or other_cta < cta):
             until = min(until, event_tick(event))
     rate = periods[at(sms.sms[at(own + IN_MAINLOOP)] - 1)]
-    free, remainder = sms.sms[at(own + PIPE_FREE)], sms.sms[at(own + PIPE_REMAINDER)]
-    k_tiles = (1 << 62) // rate
-    for slot in range(first, first + loop[LOOP_OCCUPANCY]):
-        if _turns(sms, slot):
-            place = slot * SLOT_WORDS
-            left = sms.slots[at(place + K_TILES)] - 1 - sms.slots[at(place + K_TILE)]
-            k_tiles = min(k_tiles, _turn_of(loop, sms, first, slot) + turns * left)
-            early += 1 if event_tick(sms.slots[at(place + EVENT)]) < until else 0
-    if early < turns:
-        k_tiles = min(k_tiles, early)
-    else:
-        ticks = min(until - free, _LONGEST_LEAP)
-        k_tiles = min(k_tiles, turns + max(0, ((ticks << RATE_BITS) - 1 - remainder) // rate))
+    k_tiles = min((1 << 62) // rate, sms.slots[at(place + K_TILES)] - 1 - sms.slots[at(place + K_TILE)])
+    ticks = min(until - free, _LONGEST_LEAP)
+    k_tiles = min(k_tiles, ((ticks << RATE_BITS) - 1 - remainder) // rate + 1)
     if k_tiles < 2:
         return 0
-    _take_turns(loop, sms, first, turns, k_tiles, rate, free, remainder)
     work = k_tiles * rate + remainder
-    sms.sms[at(own + PIPE_FREE)] = free + (work >> RATE_BITS)
+    done = free + (work >> RATE_BITS)
+    for other in range(first, first + loop[LOOP_OCCUPANCY]):
+        event = sms.slots[at(other * SLOT_WORDS + EVENT)]
+        if other == slot or (event_rank(event) == START and event_tick(event) < done and event != NEVER):
+            sms.slots[at(other * SLOT_WORDS + EVENT)] = event_word(done, START)
+    sms.slots[at(place + K_TILE)] += k_tiles
+    sms.slots[at(place + ASKED)] = sms.slots[at(place + K_TILE)]
+    sms.sms[at(own + PIPE_FREE)] = done
     sms.sms[at(own + PIPE_REMAINDER)] = work & ((1 << RATE_BITS) - 1)
     sms.sms[at(own + RESERVED)] += work >> RATE_BITS
     sms.sms[at(own + STARTED)] += k_tiles
     steady.words[STEADY_SKIPPED] += k_tiles
     return k_tiles
-
-
-@rule
-def _turn_of(loop, sms, first, slot):
-    """How many slots of the SM have their turn before this one; no two events of these are equal, as k-tiles take time."""
-    before, event = 0, sms.slots[at(slot * SLOT_WORDS + EVENT)]
-    for other in range(first, first + loop[LOOP_OCCUPANCY]):
-        if _turns(sms, other) and sms.slots[at(other * SLOT_WORDS + EVENT)] < event:
-            before += 1
-    return before
-
-
-@rule
-def _take_turns(loop, sms, first, turns, k_tiles, rate, free, remainder):
-    """Move each slot on by its share of `k_tiles`, latest turn first: the turns of the others are found from their events."""
-    below = NEVER
-    for turn in range(turns - 1, -1, -1):
-        chosen, event = -1, -1
-        for slot in range(first, first + loop[LOOP_OCCUPANCY]):
-            other = sms.slots[at(slot * SLOT_WORDS + EVENT)]
-            if _turns(sms, slot) and event < other < below:
-                chosen, event = slot, other
-        below = event
-        share = (k_tiles - turn + turns - 1) // turns
-        if share > 0:
-            last = turn + (share - 1) * turns + 1
-            sms.slots[at(chosen * SLOT_WORDS + K_TILE)] += share
-            sms.slots[at(chosen * SLOT_WORDS + EVENT)] = event_word(free + ((last * rate + remainder) >> RATE_BITS), START)
 
 
 @routine
@@ -219,7 +183,8 @@ def _same_slot(loop, sms, steady, slot, shift):
         event == steady.slots[at(place + EVENT)] + (shift << RANK_BITS)
         and event_rank(event) == START
         and sms.slots[at(place + CTA)] == steady.slots[at(place + CTA)]
-        and before > 0
+        and (before > 0 or k_tile == 0)
+        and sms.slots[at(place + ASKED)] - k_tile == steady.slots[at(place + ASKED)] - before
         and (k_tile - before) & (loop[LOOP_PERIOD] - 1) == 0
     )
 
@@ -269,7 +234,7 @@ def _holds_operands(timing, loop, tables, l2, sms, then):
 def _holds(timing, tables, l2, sms, place, own, t, then):
     row = tables[0][at(sms.slots[at(place + CTA)])]
     x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
-    box = operand_box(t, tables[4], x0, x1, sms.slots[at(place + NEXT_K)], row[K1], row[BATCH])
+    box = operand_box(t, tables[3], x0, x1, sms.slots[at(place + NEXT_K)], row[K1], row[BATCH])
     first_row, last_row, first_column, last_column = block_range(t, box)
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
@@ -302,6 +267,7 @@ def _leap(loop, l2, sms, totals, steady, now):
             steps = times * (sms.slots[at(place + K_TILE)] - steady.slots[at(place + K_TILE)])
             sms.slots[at(place + EVENT)] += later << RANK_BITS
             sms.slots[at(place + K_TILE)] += steps
+            sms.slots[at(place + ASKED)] += steps
             sms.slots[at(place + NEXT_K)] += steps * loop[LOOP_TILE_K]
             steady.words[STEADY_SKIPPED] += steps
             for landing in range(slot * loop[LOOP_RING], (slot + 1) * loop[LOOP_RING]):

@@ -41,7 +41,7 @@ def ring_place(loop, slot, k_tile):
 @rule
 def load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, now):
     """Ask for all operands of a k-tile, the next one of the CTA; leaves its landing and parts in the ring."""
-    rows, operands, _, _, gather, _ = tables
+    rows, operands, _, gather, _ = tables
     place = ring_place(loop, slot, k_tile)
     if timing[_IDEAL]:
         sms.landed[at(place)] = now

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import KernelPlan
-from nmsim.mapping.traffic import planned_write_bytes
+from nmsim.mapping.traffic import dirty_bytes
 
 
 def dirty_strangers(timing: ChipTiming, plan: KernelPlan) -> int:
-    """Dirty bytes that a cold L2 holds: what the kernel writes, as far as the L2 could keep it."""
-    return min(timing.l2_capacity * (timing.partition_mask + 1), planned_write_bytes(plan))
+    """Dirty bytes that a cold L2 holds: what the kernel leaves, as far as the L2 could keep it."""
+    return min(timing.l2_capacity * (timing.partition_mask + 1), dirty_bytes(plan))

@@ -29,6 +29,8 @@ class MainloopTiming:
     busy_cycles: tuple[int, int]
     fill_cycles: int
     drain_cycles: int
+    exchange_cycles: int
+    """One strip of the epilogue: accumulators to shared memory, a barrier, and back as whole rows."""
     shared_memory_bytes: int
     """Bytes through the shared-memory port per k-tile: copy writes and fragment reads."""
     stall_share: tuple[Mapping[str, float], ...]
@@ -45,6 +47,7 @@ class MainloopTiming:
             busy_cycles=(int(data["busy_cycles"][0]), int(data["busy_cycles"][1])),
             fill_cycles=int(data["fill_cycles"]),
             drain_cycles=int(data["drain_cycles"]),
+            exchange_cycles=int(data["exchange_cycles"]),
             shared_memory_bytes=int(data["shared_memory_bytes"]),
             stall_share=tuple(dict(share) for share in data["stall_share"]),
         )
@@ -55,6 +58,7 @@ class MainloopTiming:
             period=tuple(rate_of(numerator * TICKS_PER_CYCLE / denominator) for numerator, denominator in self.period),
             fill=self.fill_cycles * TICKS_PER_CYCLE,
             drain=self.drain_cycles * TICKS_PER_CYCLE,
+            exchange=self.exchange_cycles * TICKS_PER_CYCLE,
         )
 
 
@@ -66,3 +70,4 @@ class MainloopTicks:
     """Fixed-point ticks per k-tile (see `nmsim.units.rate_of`)."""
     fill: int
     drain: int
+    exchange: int

@@ -9,7 +9,8 @@ cycles per k-tile for 1, 2, ... resident CTAs, fill, drain, port bytes, stalls.
 
 Modelled: in-order issue, one warp instruction a scheduler and cycle, fragment double buffering, accumulator
 dependences, barriers, port contention between reads and copy writes, metadata loads and decode, register reads.
-Not modelled: address arithmetic and loop overhead instructions, instruction fetch, L1, waiting for data (chip level).
+Not modelled: address arithmetic and loop overhead instructions, instruction fetch, L1, waiting for data (chip level), an
+epilogue's strips in the way of another CTA's fragments.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nmsim.hw.shared_memory import SharedMemoryPort
 from nmsim.hw.tensor_core import TensorCore, tensor_cores
 from nmsim.hw.warpgroup import WarpgroupMainloop, mainloop_fragments
 from nmsim.mapping.plan import MainloopKey
-from nmsim.rules.fragments import WARP_LOAD_BYTES, Instruction, instruction_of
+from nmsim.rules.fragments import WARP_LOAD_BYTES, Instruction, instruction_of, strip_bytes
 from nmsim.rules.loads import Access, copies, step_loads
 from nmsim.rules.stalls import STALL_NAMES
 
@@ -229,9 +230,16 @@ def simulate_mainloop(spec: GpuSpec, key: MainloopKey, occupancy: int) -> Mainlo
         busy_cycles=(round(busy * 1000), 1000),
         fill_cycles=fill,
         drain_cycles=drain,
+        exchange_cycles=exchange_cycles(spec, key),
         shared_memory_bytes=port_bytes,
         stall_share=tuple(shares),
     )
+
+
+def exchange_cycles(spec: GpuSpec, key: MainloopKey) -> int:
+    """Cycles of one epilogue strip on an idle port: written, a barrier later read back, each with the port's latency."""
+    memory = spec.shared_memory
+    return 2 * (-(-strip_bytes(key) // (memory.banks * memory.bank_bytes)) + memory.latency_cycles)
 
 
 def find_mma(spec: GpuSpec, key: MainloopKey) -> MmaSpec:

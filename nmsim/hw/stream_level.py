@@ -20,6 +20,7 @@ def stream_timing(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTi
         busy_cycles=(cycles, 1),
         fill_cycles=spec.shared_memory.latency_cycles,
         drain_cycles=0,
+        exchange_cycles=0,
         shared_memory_bytes=0,
         stall_share=({},) * occupancy,
     )

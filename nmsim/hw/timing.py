@@ -30,6 +30,8 @@ class ChipTiming:
     """Of one partition."""
     l2_near: int
     l2_far: int
+    handover: int
+    """From the end of a slice of a split reduction to the start of one that waits for it."""
     l2_capacity: int
     """Of one partition."""
     l2_copies: int
@@ -88,6 +90,7 @@ def chip_timing(spec: GpuSpec, clock_mhz: int, *, ideal_memory: bool = False) ->
         l2_rate=ticks_per_byte(l2.bandwidth_gb_per_s / l2.partitions, clock_mhz),
         l2_near=ticks(l2.near_latency_cycles * l2_cycles_to_ns),
         l2_far=ticks(l2.far_latency_cycles * l2_cycles_to_ns),
+        handover=0 if ideal_memory else ticks(spec.kernels.split_k_handover_ns),
         l2_capacity=l2.capacity_bytes // l2.partitions,
         l2_copies=int(l2.copies_far_blocks),
         channels=dram.channels,

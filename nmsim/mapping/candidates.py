@@ -16,9 +16,8 @@ from nmsim.mapping.ctas import count_ctas, cta_table
 from nmsim.mapping.layout import Layout, require_memory
 from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
-from nmsim.mapping.problem import Problem, Tensor
-from nmsim.rules.fragments import Fragments, fragments_of
-from nmsim.rules.tile import PARTIAL_BYTES
+from nmsim.mapping.problem import Problem
+from nmsim.rules.fragments import Fragments, fragments_of, strip_bytes, strips_of
 from nmsim.units import element_bits
 
 _WAVE_LATENCY_CYCLES = 700
@@ -77,7 +76,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         )
     found = []
     shortest = min(group.k for group in problem.groups)
-    for tile in spec.kernels.tiles:
+    for tile in spec.kernels.tiles_for(compressed=problem.pattern is not None):
         mma = best_mma(spec, problem.dtype, pattern, tile)
         if mma is None:
             continue
@@ -89,14 +88,12 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         if spec.kernels.max_resident_ctas is not None and resident > spec.kernels.max_resident_ctas:
             resident, limiter = spec.kernels.max_resident_ctas, "library"
         k_tiles = -(-shortest // key.cta_tile[2])
-        for split_k in (1, 2, 3, 4, 6, 8, 12, 16):
-            if split_k > min(spec.kernels.max_split_k, k_tiles):
-                break
+        for split_k in range(1, min(spec.kernels.max_split_k, k_tiles) + 1):
             estimate = _estimate(spec, problem, key, fragments, mma, split_k, resident)
             found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, estimate))
     if not found:
         raise InputError(f"no kernel of {spec.name} fits an SM for {problem.dtype}", fix="add a smaller tile to kernels.tiles")
-    found.sort(key=lambda candidate: candidate.estimate_cycles)
+    found.sort(key=lambda candidate: candidate.estimate_cycles * spec.kernels.reluctance(candidate.split_k))
     return found[:keep]
 
 
@@ -140,10 +137,8 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     """Lay a chosen kernel out: tensors, descriptors, CTAs."""
     problem, key, split_k = candidate.problem, candidate.key, candidate.split_k
     tile = key.cta_tile
-    ctas = cta_table(problem.groups, problem.batch, tile, split_k, spec.kernels.raster_width)
-    output_tiles = count_ctas(problem.groups, problem.batch, tile, 1)
-    workspace = Tensor("workspace", output_tiles * tile[0] if split_k > 1 else 1, tile[1] * PARTIAL_BYTES)
-    layout = Layout((*problem.tensors, workspace), spec.l2.block_bytes, spec.dram.interleave_bytes)
+    ctas = cta_table(problem.groups, problem.batch, tile, split_k, spec.kernels.raster_width_for(compressed=problem.pattern is not None))
+    layout = Layout(problem.tensors, spec.l2.block_bytes, spec.dram.interleave_bytes)
     operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
     outputs = np.stack([layout.view(group.output) for group in problem.groups])
     executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
@@ -158,7 +153,6 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         ctas=ctas,
         operands=operands,
         outputs=outputs,
-        workspace=layout.tensor("workspace"),
         tensors=layout.tensors,
         gather=layout.gather,
         accumulate=np.array([int(group.accumulate) for group in problem.groups], dtype=np.int64),
@@ -166,6 +160,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         dense_equivalent_macs=problem.dense_equivalent_macs,
         executed_macs_per_k_tile=executed * m * n * kept,
         codes_per_k_tile=executed * candidate.fragments.kept_per_mma,
+        strip_rows=-(-tile[0] // strips_of(key)),
         split_k=split_k,
         notes=problem.notes,
     )
@@ -173,7 +168,7 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
 
 def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Fragments, mma: MmaSpec, split_k: int, resident: int) -> float:
     """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
-    tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.boost_mhz
+    tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.top_mhz
     tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
     instructions = fragments.mmas_per_k_tile * fragments.warps // mma.warps
     reads = fragments.warps * fragments.k_steps * sum(fragments.loads) + instructions * fragments.streamed_bytes
@@ -189,13 +184,15 @@ def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Frag
     )
     per_sm = -(-ctas // sms)
     write = tile[0] * tile[1] * problem.groups[0].output.bits / 8 / spec.noc.sm_write_bytes_per_cycle
-    partial = tile[0] * tile[1] * PARTIAL_BYTES / spec.noc.sm_write_bytes_per_cycle
-    tail = spec.sm.cta_launch_cycles + _WAVE_LATENCY_CYCLES + write
+    port_width = spec.shared_memory.banks * spec.shared_memory.bank_bytes
+    exchange = strips_of(key) * 2 * (strip_bytes(key) / port_width + spec.shared_memory.latency_cycles)
+    tail = spec.sm.cta_launch_cycles + _WAVE_LATENCY_CYCLES + max(write, exchange)
     waves = -(-per_sm // resident)
     mainloop = per_sm * k_tiles * period + tail * (waves if resident == 1 else 1 + 0.3 * (waves - 1))
     l2_bytes = ctas * k_tiles * key.copy_bytes
     dram_bytes = sum(tensor_.rows * tensor_.pitch_bytes for tensor_ in problem.tensors)
     l2 = l2_bytes / spec.l2.bandwidth_gb_per_s * clock / 1000
     dram = dram_bytes / spec.dram.bandwidth_gb_per_s * clock / 1000
-    serial = (split_k - 1) * (2 * partial + spec.l2.near_latency_cycles * 2)
+    handover = spec.kernels.split_k_handover_ns * clock / 1000
+    serial = (split_k - 1) * (max(write, exchange) + strips_of(key) * spec.l2.near_latency_cycles + handover)
     return max(mainloop, l2, dram) + serial

@@ -71,8 +71,6 @@ class KernelPlan:
     """[groups, operands, FIELDS]."""
     outputs: Int64
     """[groups, FIELDS]."""
-    workspace: Int64
-    """[FIELDS]: partial sums of split-K, a tile of FP32 after another."""
     tensors: Int64
     """[tensors, FIELDS]: the distinct tensors, by ascending first block."""
     gather: Int64
@@ -85,6 +83,8 @@ class KernelPlan:
     """Of a full CTA tile, after compression; edge tiles pay it too."""
     codes_per_k_tile: int
     """Kept positions decoded and selected, of a full CTA tile: what energy is charged for, whatever the encoding."""
+    strip_rows: int
+    """Rows of the output tile that the epilogue writes at a time."""
     split_k: int = 1
     notes: tuple[str, ...] = field(default=())
 

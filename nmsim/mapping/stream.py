@@ -58,7 +58,6 @@ def plan_stream(name: str, bytes_read: int, bytes_written: int, flops: int, bloc
         ctas=table,
         operands=read[None, None, :],
         outputs=written[None, :],
-        workspace=layout.tensor("target"),
         tensors=layout.tensors,
         gather=layout.gather,
         accumulate=np.zeros(1, dtype=np.int64),
@@ -66,6 +65,7 @@ def plan_stream(name: str, bytes_read: int, bytes_written: int, flops: int, bloc
         dense_equivalent_macs=0,
         executed_macs_per_k_tile=0,
         codes_per_k_tile=0,
+        strip_rows=int((table[:, M1] - table[:, M0]).max()),
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nmsim.mapping.plan import GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, KernelPlan
+from nmsim.mapping.plan import GROUP, K0, K1, M0, M1, N0, N1, SLICE, KernelPlan
 from nmsim.rules.box import DIMENSION, operand_bytes
-from nmsim.rules.tile import PARTIAL_BYTES
 
 
 def planned_read_bytes(plan: KernelPlan) -> int:
@@ -25,26 +24,23 @@ def planned_read_bytes(plan: KernelPlan) -> int:
                 total += operand_bytes(descriptor, int(x), k_tile) * int(full[mine][chosen].sum())
                 tails = np.bincount(tail[mine][chosen])
                 total += sum(operand_bytes(descriptor, int(x), int(k)) * int(tails[k]) for k in np.flatnonzero(tails) if k)
-    partial = ctas[:, SLICE] > 0
-    total += int(_partial_bytes(ctas[partial]).sum())
-    adding = (plan.accumulate[ctas[:, GROUP]] > 0) & ~partial
+    adding = (plan.accumulate[ctas[:, GROUP]] > 0) | (ctas[:, SLICE] > 0)
     return int(total + _output_bytes(plan, ctas[adding]))
 
 
 def planned_write_bytes(plan: KernelPlan) -> int:
-    """Output tiles, plus the partial sums of all but the last slice."""
-    last = plan.ctas[:, SLICE] + 1 == plan.ctas[:, SLICES]
-    return int(_partial_bytes(plan.ctas[~last]).sum()) + _output_bytes(plan, plan.ctas[last])
+    """Output tiles, once for each slice of a split reduction."""
+    return _output_bytes(plan, plan.ctas)
+
+
+def dirty_bytes(plan: KernelPlan) -> int:
+    """Bytes of the output tiles themselves: what a kernel leaves dirty in an L2 that can hold it."""
+    return _output_bytes(plan, plan.ctas[plan.ctas[:, SLICE] == 0])
 
 
 def _side(ctas: NDArray[np.int64], dimension: int) -> NDArray[np.int64]:
     lengths: NDArray[np.int64] = ctas[:, M1] - ctas[:, M0] if dimension == 0 else ctas[:, N1] - ctas[:, N0]
     return lengths
-
-
-def _partial_bytes(ctas: NDArray[np.int64]) -> NDArray[np.int64]:
-    sizes: NDArray[np.int64] = _side(ctas, 0) * _side(ctas, 1) * PARTIAL_BYTES
-    return sizes
 
 
 def _output_bytes(plan: KernelPlan, ctas: NDArray[np.int64]) -> int:

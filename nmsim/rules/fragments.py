@@ -37,6 +37,10 @@ class _Mma(Protocol):
     def reads_shared_memory(self) -> bool: ...
 
 
+EPILOGUE_ROWS = 8
+"""Rows of a warp tile that an epilogue works off at a time: what one accumulator register of an m16n8 MMA spans."""
+
+
 @dataclass(frozen=True)
 class Fragments:
     """One warp's share of a k-tile."""
@@ -116,6 +120,17 @@ def fragments_of(key: _Key, mma: _Mma, code: GroupCode | None = None) -> Fragmen
         register_bytes_per_mma=one.register_bytes,
         streamed_bytes=one.streamed_bytes,
     )
+
+
+def strips_of(key: _Key) -> int:
+    """Strips in which a CTA writes its output tile; all its warps take part in each."""
+    return -(-key.warp_tile[0] // EPILOGUE_ROWS)
+
+
+def strip_bytes(key: _Key) -> int:
+    """Accumulator bytes of one strip, which the warps exchange through shared memory so that rows are written whole."""
+    (tile_m, tile_n, _), (warp_m, _) = key.cta_tile, key.warp_tile
+    return -(-tile_m // warp_m) * min(EPILOGUE_ROWS, warp_m) * tile_n * ACCUMULATOR_BYTES
 
 
 def _split(nbytes: int) -> tuple[int, ...]:

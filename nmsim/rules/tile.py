@@ -1,11 +1,8 @@
-"""Small rules of an output tile: which range an operand follows, and where partial sums lie."""
+"""Small rules of an output tile: which range an operand follows, and the strips in which an epilogue works it off."""
 
 from __future__ import annotations
 
 from nmsim.rules.jit import rule
-
-PARTIAL_BYTES = 4
-"""Partial sums are FP32 (or INT32)."""
 
 
 @rule
@@ -17,12 +14,6 @@ def side(dimension: int, m0: int, m1: int, n0: int, n1: int) -> tuple[int, int, 
 
 
 @rule
-def partial_box(tile: int, tile_m: int, tile_n: int) -> tuple[int, int, int, int]:
-    """Box of one output tile's partial sums in the workspace (one tile's rows after another, a tile row wide)."""
-    return tile * tile_m, (tile + 1) * tile_m, 0, tile_n * PARTIAL_BYTES
-
-
-@rule
-def partial_bytes(rows: int, columns: int) -> int:
-    """Bytes of the in-range partial sums of a tile."""
-    return rows * columns * PARTIAL_BYTES
+def strip(m0: int, m1: int, rows: int, index: int) -> tuple[int, int]:
+    """Rows [first, last + 1) of strip `index` of an output tile of rows [m0, m1), `rows` to a strip; the last may be shorter."""
+    return m0 + index * rows, min(m1, m0 + (index + 1) * rows)

@@ -38,20 +38,31 @@ def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
 
 
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:
-    """The fastest at boost clock of the best CANDIDATES of the ranking; of equals, the one ranked first.
+    """Of the best CANDIDATES of the ranking, the one that the power limit lets finish first; of equals, the one ranked first.
 
-    A candidate whose least possible time is no less than what another took is not simulated, and one that turns out to take
-    as long is not simulated to its end: it could not be the fastest.
+    All are simulated at the top clock; where one would draw more than the board may, its energy over what the limit leaves
+    for dynamic power is its time. A candidate whose least possible time is no less than another's is not simulated, and one
+    that turns out to take as long is not simulated to its end.
     """
-    clock_mhz = spec.clock.boost_mhz
+    clock_mhz = spec.clock.top_mhz
     first, *others = rank(spec, problem, CANDIDATES)
     timing = chip_timing(spec, clock_mhz)
     best = run_at(spec, build_plan(spec, first), clock_mhz, options)
+    least = capped_cycles(spec, best) * spec.kernels.reluctance(first.split_k)
     for candidate in others:
-        plan = build_plan(spec, candidate)
-        if least_cycles(timing, plan, mainloop_timing(spec, plan.mainloop, plan.occupancy).ticks()) < best.cycles:
-            best = run_kernel_below(spec, plan, clock_mhz, best.cycles, engine=options.engine, warm=options.warm) or best
+        plan, reluctance = build_plan(spec, candidate), spec.kernels.reluctance(candidate.split_k)
+        limit = least / reluctance
+        if least_cycles(timing, plan, mainloop_timing(spec, plan.mainloop, plan.occupancy).ticks()) < limit:
+            run = run_kernel_below(spec, plan, clock_mhz, limit, engine=options.engine, warm=options.warm)
+            if run is not None and (cycles := reluctance * capped_cycles(spec, run)) < least:
+                best, least = run, cycles
     return best
+
+
+def capped_cycles(spec: GpuSpec, run: KernelRun) -> float:
+    """Cycles of the top clock that the run takes once it is slowed to the board's limit (an estimate, to choose by)."""
+    dynamic_w = kernel_energy(spec, run).busy_power_w - spec.power.static_w
+    return run.cycles * max(1.0, dynamic_w / (spec.power.board_limit_w - spec.power.static_w))
 
 
 def run_at(spec: GpuSpec, plan: KernelPlan, clock_mhz: int, options: RunOptions) -> KernelRun:

@@ -64,7 +64,7 @@ def microbench_chase(spec: GpuSpec, working_set_bytes: int) -> ChaseTiming:
     view = layout.view(View("buffer", box.ROWS, 0, 8)).tolist()
     timing = chip_timing(spec, spec.clock.boost_mhz)
     dram = Dram(timing)
-    sm = Sm(0, timing, L2(timing, dram, layout.tensors.tolist()), MainloopTicks(period=(1,), fill=0, drain=0))
+    sm = Sm(0, timing, L2(timing, dram, layout.tensors.tolist()), MainloopTicks(period=(1,), fill=0, drain=0, exchange=0))
     l1, hit_ticks = L1(spec.l1.capacity_bytes // line), cycles_to_ticks(spec.l1.latency_cycles)
 
     def walk(now: int, order: Iterable[int]) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class Simulator:
         works = [*self._gemm_works(trace, scheme, progress), *self._operator_works(trace, progress)]
         if scheme == "traced":
             works += self._pass_works(trace, progress)
-        by_clock: dict[int, list[Work]] = {self.spec.clock.boost_mhz: works}
+        by_clock: dict[int, list[Work]] = {self.spec.clock.top_mhz: works}
 
         def power_at(clock_mhz: int) -> float:
             if clock_mhz not in by_clock:

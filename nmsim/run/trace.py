@@ -152,7 +152,7 @@ def _notes(spec: GpuSpec, trace: Trace, rows: Sequence[KernelRow], total: Mappin
 def _clock_notes(spec: GpuSpec, rows: Sequence[KernelRow], total: Mapping[str, SchemeTotal]) -> list[str]:
     """Which schemes the board's power limit slows, and whether even the lowest clock exceeds it."""
     clocks = {scheme: next(row.clock_mhz for row in rows if row.scheme == scheme) for scheme in total}
-    capped = [f"{scheme} to {clock} MHz" for scheme, clock in clocks.items() if clock < spec.clock.boost_mhz]
+    capped = [f"{scheme} to {clock} MHz" for scheme, clock in clocks.items() if clock < spec.clock.top_mhz]
     if not capped:
         return []
     notes = [f"the board's limit of {spec.power.board_limit_w:g} W lowers the clock of {', '.join(capped)}"]

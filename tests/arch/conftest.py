@@ -68,6 +68,8 @@ SMALL_MACHINE: dict[str, Any] = {
     "kernels": {
         "tiles": [{"cta": [128, 128, 64], "warp": [64, 64], "stages": 4}, {"cta": [64, 64, 128], "warp": [32, 32], "stages": 4}],
         "max_split_k": 4,
+        "split_k_handover_ns": 1000,
+        "split_k_margin": 0.2,
         "raster_width": 8,
         "registers_per_thread": 90,
     },

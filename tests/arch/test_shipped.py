@@ -161,11 +161,6 @@ def test_every_tile_of_the_a100_fits_for_dense_fp16_and_leaves_a_thread_its_255_
         assert tile.warp[0] * tile.warp[1] // 32 + a100.kernels.registers_per_thread <= 255
 
 
-def test_the_tile_list_treats_both_operands_alike(a100: GpuSpec) -> None:
-    tiles = {(tile.cta, tile.warp, tile.stages) for tile in a100.kernels.tiles}
-    assert {((n, m, k), (wn, wm), stages) for (m, n, k), (wm, wn), stages in tiles} == tiles
-
-
 def all_in_pj_per_mac(spec: GpuSpec, pattern: NMPattern | None) -> float:
     """Dynamic energy of an executed FP16 MAC in a 256 x 128 tile of 64 x 64 warps: MAC, metadata, shared memory, L2 (DRAM left out)."""
     energy = spec.energy
@@ -186,14 +181,16 @@ def test_the_sxm4_power_limit_lets_the_published_rates_through(a100: GpuSpec, pa
     assert watts < a100.power.board_limit_w
 
 
-@pytest.mark.parametrize(("pattern", "slowest", "fastest"), [(None, 220, 235), ("2:4", 355, 375)])
-def test_the_pcie_plateau_is_where_power_puts_it(arch_configs: Path, pattern: str | None, slowest: float, fastest: float) -> None:
-    """SlideSparse FP16 rows, M >= 8192 (fitted) and squares 4096-16384 dense: a 300 W card, 8 % allowed for what DRAM takes."""
+@pytest.mark.parametrize(("pattern", "tflops"), [(None, 235), ("2:4", 375)])
+def test_the_published_rates_of_the_pcie_card_take_most_of_its_power_and_no_more(
+    arch_configs: Path, pattern: str | None, tflops: float
+) -> None:
+    """SlideSparse FP16, the best of M >= 8192 and of the dense squares, on a 300 W card; a sixth is left for DRAM and overheads."""
     pcie = load_gpu(arch_configs / "ampere_pcie.yaml")
     nm = None if pattern is None else NMPattern.parse(pattern)
-    executed = (pcie.power.board_limit_w - pcie.power.static_w) / all_in_pj_per_mac(pcie, nm)
-    dense_equivalent = executed * 2 / (1 if nm is None else float(nm.density))
-    assert slowest <= dense_equivalent <= fastest * 1.08
+    executed = tflops / 2 * (1 if nm is None else float(nm.density))
+    watts = pcie.power.static_w + executed * all_in_pj_per_mac(pcie, nm)
+    assert 0.8 * pcie.power.board_limit_w < watts < pcie.power.board_limit_w
 
 
 def test_streaming_power_is_the_measured_one(a100: GpuSpec) -> None:

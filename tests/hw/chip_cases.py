@@ -123,6 +123,7 @@ class Kernel:
     fill: int
     drain: int
     copy: str = "async"
+    exchange: int = 0
     accumulates: bool = False
     """The epilogues of all groups add to the output, not only those that the problem says."""
 
@@ -138,7 +139,9 @@ class Case:
     built: tuple[KernelPlan, MainloopTicks] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "built", (self._plan(), MainloopTicks(self.kernel.period, self.kernel.fill, self.kernel.drain)))
+        object.__setattr__(
+            self, "built", (self._plan(), MainloopTicks(self.kernel.period, self.kernel.fill, self.kernel.drain, self.kernel.exchange))
+        )
 
     @property
     def plan(self) -> KernelPlan:
@@ -163,7 +166,7 @@ def kernel_plan(problem: Problem, kernel: Kernel, interleave_bytes: int) -> Kern
     key = MainloopKey("mma", problem.dtype, pattern, kernel.tile, kernel.tile[:2], kernel.stages, mma.shape, 0, copy=kernel.copy)
     candidate = Candidate(problem, key, fragments_of(key, mma), mma, kernel.split_k, len(kernel.period), "test", 0.0)
     spec = SimpleNamespace(
-        kernels=SimpleNamespace(raster_width=kernel.raster_width),
+        kernels=SimpleNamespace(raster_width_for=lambda compressed: kernel.raster_width),
         l2=SimpleNamespace(block_bytes=kernel.block_bytes),
         dram=SimpleNamespace(interleave_bytes=interleave_bytes),
     )
@@ -210,6 +213,7 @@ def timings(draw: Draw, scale: Scale) -> ChipTiming:
         l2_rate=rate(),
         l2_near=near,
         l2_far=near + ticks(),
+        handover=ticks(),
         l2_capacity=draw(st.sampled_from((256, 2048, 8192, 32_768, 1 << 20))),
         l2_copies=draw(st.sampled_from((0, 1))),
         channels=channels,
@@ -246,6 +250,7 @@ def kernels(draw: Draw, scale: Scale) -> Kernel:
         fill=draw(st.integers(0, scale.latency)),
         drain=draw(st.integers(0, scale.latency)),
         copy=draw(st.sampled_from(("async", "async", "async", "sync"))),
+        exchange=draw(st.sampled_from((0, 1))) * draw(st.integers(0, scale.latency)),
     )
 
 

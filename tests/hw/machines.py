@@ -29,6 +29,7 @@ FREE = ChipTiming(
     l2_rate=0,
     l2_near=0,
     l2_far=0,
+    handover=0,
     l2_capacity=1 << 40,
     l2_copies=0,
     channels=1,

@@ -25,7 +25,6 @@ class PlainKernel:
     ctas: list[Mapping[str, int]]
     operands: list[list[Descriptor]]
     outputs: list[Descriptor]
-    workspace: Descriptor
     gather: list[int]
     accumulate: list[int]
     tile: tuple[int, int, int]
@@ -34,6 +33,8 @@ class PlainKernel:
     period: tuple[int, ...]
     fill: int
     drain: int
+    exchange: int
+    strip_rows: int
 
 
 @dataclass(eq=False)
@@ -57,10 +58,16 @@ class Cta:
     """Tick of the next step, None while it is not known yet."""
     step: int = BEGIN
     k_tile: int = 0
+    has_asked: bool = False
+    """This k-tile's START has asked for the k-tile that takes the freed stage, and now waits for the pipe."""
     loads: list[list[Load]] = field(default_factory=list)
     k_tile_in_pipe: Job | None = None
-    partial: Load | None = None
-    store: Store | None = None
+    source: Load | None = None
+    """What the present strip of the output tile is added to, if anything."""
+    asked: int = 0
+    """Tick at which the present strip was begun."""
+    strip: int = 0
+    stores: list[Store] = field(default_factory=list)
     in_line: bool = False
     began: int = 0
     drained: int = 0
@@ -141,11 +148,22 @@ class NaiveChip:
             cta.due = self._due(cta)
         if cta.due is None or cta.due > tick:
             return False
+        if cta.step == START and cta.has_asked:
+            return self._pipe_is_free(cta.sm, tick)
+        return not cta.in_line or self._may_go_on(cta)
+
+    @staticmethod
+    def _pipe_is_free(sm: Sm, tick: int) -> bool:
+        end = sm.booked[-1][1].end if sm.booked else 0
+        return end is not None and end <= tick
+
+    def _may_go_on(self, cta: Cta) -> bool:
+        """The slice before this one of its output tile has ended."""
         row = self._k.ctas[cta.number]
-        return not cta.in_line or self._slices_done.get(row["tile"], 0) >= row["slice"]
+        return self._slices_done.get(row["tile"], 0) >= row["slice"]
 
     def _due(self, cta: Cta) -> int | None:
-        """When what the CTA waits for has happened: its operands and its turn in the pipe, its partial sums, its store."""
+        """When what the CTA waits for has happened: its operands and its turn in the pipe, its strip, its stores."""
         if cta.step in (START, EPILOGUE, FETCH):
             in_pipe = 0 if cta.k_tile_in_pipe is None else cta.k_tile_in_pipe.end
             if in_pipe is None:
@@ -160,10 +178,11 @@ class NaiveChip:
             last = max(at for at in landed if at is not None)
             return max(in_pipe, last + (self._k.fill if cta.k_tile == 0 else 0))
         if cta.step == WRITE:
-            return None if cta.partial is None else cta.partial.at
-        assert cta.store is not None
-        ends = [job.end for job in cta.store.jobs if job.end is not None]
-        return max(ends) if len(ends) == len(cta.store.jobs) else None
+            there = cta.asked if cta.source is None else cta.source.at
+            return None if there is None else there + self._k.exchange
+        jobs = [job for store in cta.stores for job in store.jobs]
+        ends = [job.end for job in jobs if job.end is not None]
+        return max(ends) if len(ends) == len(jobs) else None
 
     def _take_step(self, cta: Cta, tick: int) -> None:
         steps = {BEGIN: self._begin, START: self._start, FETCH: self._fetch, EPILOGUE: self._epilogue, WRITE: self._write, END: self._end}
@@ -186,10 +205,15 @@ class NaiveChip:
         cta.step, cta.due = START, None
 
     def _start(self, cta: Cta, tick: int) -> None:
-        """The stage freed by the k-tile before is asked for again; this k-tile joins the line for the pipe."""
-        ahead = cta.k_tile + self._k.lookahead
-        if self._k.lookahead and ahead < self._k_tiles(cta):
-            self._ask(cta, ahead, tick)
+        """The stage freed by the k-tile before is asked for again; this k-tile takes the pipe, or waits: the oldest CTA goes first."""
+        if not cta.has_asked:
+            cta.has_asked = True
+            ahead = cta.k_tile + self._k.lookahead
+            if self._k.lookahead and ahead < self._k_tiles(cta):
+                self._ask(cta, ahead, tick)
+        if not self._pipe_is_free(cta.sm, tick):
+            return
+        cta.has_asked = False
         self._account(cta, tick)
         cta.k_tile_in_pipe = cta.sm.pipe.put(tick, self._k.period[cta.sm.in_mainloop - 1])
         cta.sm.booked.append((cta.sm.in_mainloop, cta.k_tile_in_pipe))
@@ -209,7 +233,7 @@ class NaiveChip:
             cta.sm.account.late_operands(tick - idle_since, latest)
 
     def _epilogue(self, cta: Cta, tick: int) -> None:
-        """Out of the mainloop; with K split, only once the slice before has written its sums."""
+        """Out of the mainloop; with K split, only once the slice before has added its sums."""
         row = self._k.ctas[cta.number]
         if not cta.in_line:
             cta.sm.in_mainloop -= 1
@@ -218,25 +242,31 @@ class NaiveChip:
             if self._slices_done.get(row["tile"], 0) < row["slice"]:
                 return
         cta.in_line, cta.waited = False, tick - cta.drained
-        if row["slice"] > 0:
-            cta.partial = self._load(cta.sm, tick, *self._partial_sums(row))
-        elif self._k.accumulate[row["group"]]:
-            cta.partial = self._load(cta.sm, tick, *self._output(row))
-        else:
-            self._write(cta, tick)
-            return
+        self._next_strip(cta, tick)
+
+    def _next_strip(self, cta: Cta, tick: int) -> None:
+        row = self._k.ctas[cta.number]
+        cta.asked, cta.source = tick, None
+        if row["slice"] > 0 or self._k.accumulate[row["group"]]:
+            cta.source = self._load(cta.sm, tick, *self._output(row, cta.strip))
         cta.step, cta.due = WRITE, None
 
     def _write(self, cta: Cta, tick: int) -> None:
         row = self._k.ctas[cta.number]
-        last = row["slice"] + 1 == row["slices"]
-        cta.store = self._store(cta.sm, tick, *(self._output(row) if last else self._partial_sums(row)))
-        cta.step, cta.due = END, None
+        cta.stores.append(self._store(cta.sm, tick, *self._output(row, cta.strip)))
+        cta.strip += 1
+        if row["m0"] + cta.strip * self._k.strip_rows < row["m1"]:
+            self._next_strip(cta, tick)
+        else:
+            cta.step, cta.due = END, None
 
     def _end(self, cta: Cta, tick: int) -> None:
         row = self._k.ctas[cta.number]
         self._resident.remove(cta)
         self._slices_done[row["tile"]] = row["slice"] + 1
+        for other in self._resident:
+            if other.in_line and self._k.ctas[other.number]["tile"] == row["tile"] and self._may_go_on(other):
+                other.due = tick + self._m["handover"]
         cta.sm.last_end, cta.sm.account.last_split_wait = tick, cta.waited
         self._launch(cta.sm, tick)
 
@@ -255,17 +285,13 @@ class NaiveChip:
             loads.append(self._load(cta.sm, tick, t, box, bytes_of(t, x1 - x0, k1 - k0)))
         cta.loads.append(loads)
 
-    def _output(self, row: Mapping[str, int]) -> tuple[Descriptor, tuple[int, int, int, int], int]:
+    def _output(self, row: Mapping[str, int], strip: int) -> tuple[Descriptor, tuple[int, int, int, int], int]:
+        """A strip of rows of the output tile."""
         t = self._k.outputs[row["group"]]
-        sides = (row["m0"], row["m1"]), (row["n0"], row["n1"])
+        first = row["m0"] + strip * self._k.strip_rows
+        sides = (first, min(row["m1"], first + self._k.strip_rows)), (row["n0"], row["n1"])
         (x0, x1), (y0, y1) = sides if t["dimension"] == 0 else sides[::-1]
         return t, box_of(t, self._k.gather, x0, x1, y0, y1, row["batch"]), bytes_of(t, x1 - x0, y1 - y0)
-
-    def _partial_sums(self, row: Mapping[str, int]) -> tuple[Descriptor, tuple[int, int, int, int], int]:
-        """A tile of FP32 after another, whole in memory; only what is in range travels."""
-        tile_m, tile_n, _ = self._k.tile
-        box = (row["tile"] * tile_m, (row["tile"] + 1) * tile_m, 0, 4 * tile_n)
-        return self._k.workspace, box, 4 * (row["m1"] - row["m0"]) * (row["n1"] - row["n0"])
 
     def _load(self, sm: Sm, tick: int, t: Descriptor, box: tuple[int, int, int, int], nbytes: int) -> Load:
         if self._m["ideal_memory"]:
@@ -320,22 +346,21 @@ class NaiveChip:
 def run_naive(machine: Mapping[str, int], kernel: PlainKernel, *, warm: bool) -> NaiveOutcome:
     """Run a launch; `warm` after one untimed run of the same launch, keeping tags and dirty marks but no times.
 
-    A cold launch finds as many dirty bytes of strangers in the L2 as it writes itself, as far as the L2 can hold them.
+    A cold launch finds as many dirty bytes of strangers in the L2 as its output tiles have, as far as the L2 can hold them.
     """
-    cold = NaiveChip(machine, kernel, [], min(machine["l2_capacity"] * (machine["partition_mask"] + 1), bytes_written(kernel)))
+    cold = NaiveChip(machine, kernel, [], min(machine["l2_capacity"] * (machine["partition_mask"] + 1), output_bytes(kernel)))
     if not warm:
         return cold.run()
     cold.run()
     return NaiveChip(machine, kernel, cold.memory.tags, 0).run()
 
 
-def bytes_written(kernel: PlainKernel) -> int:
-    """The output tiles, and a tile of FP32 partial sums for every slice of K that is not the last."""
+def output_bytes(kernel: PlainKernel) -> int:
+    """Bytes of the output tiles."""
     total = 0
     for row in kernel.ctas:
         rows, columns = row["m1"] - row["m0"], row["n1"] - row["n0"]
-        if row["slice"] + 1 < row["slices"]:
-            total += 4 * rows * columns
+        if row["slice"] > 0:
             continue
         t = kernel.outputs[row["group"]]
         total += bytes_of(t, rows, columns) if t["dimension"] == 0 else bytes_of(t, columns, rows)

@@ -38,7 +38,6 @@ def plain_kernel(case: Case) -> PlainKernel:
         ctas=[named(row, columns, CTA_COLUMNS) for row in plan.ctas],
         operands=[[named(t, box, DESCRIPTOR_FIELDS) for t in group] for group in plan.operands],
         outputs=[named(t, box, DESCRIPTOR_FIELDS) for t in plan.outputs],
-        workspace=named(plan.workspace, box, DESCRIPTOR_FIELDS),
         gather=plan.gather.tolist(),
         accumulate=plan.accumulate.tolist(),
         tile=plan.mainloop.cta_tile,
@@ -47,4 +46,6 @@ def plain_kernel(case: Case) -> PlainKernel:
         period=mainloop.period,
         fill=mainloop.fill,
         drain=mainloop.drain,
+        exchange=mainloop.exchange,
+        strip_rows=plan.strip_rows,
     )

@@ -21,7 +21,8 @@ from tests.hw.machines import TICK_PER_BYTE, machine
 LAUNCH, NEAR, PERIOD, FILL, DRAIN = 10_000_000, 1_000_000, 100_000, 10_000, 1_000
 A = B = D = 16 * 16 * 2
 """Bytes of an FP16 tile of 16 x 16: of A and of B a k-tile, and of the output."""
-PARTIAL = 16 * 16 * 4
+STRIP = D // 2
+"""Of the output: eight rows."""
 
 Run = Callable[..., ChipOutcome]
 both_engines = pytest.mark.parametrize("run", [run_events, run_compiled])
@@ -38,12 +39,13 @@ def launch(
     split_k: int = 1,
     period: tuple[int, ...] = (PERIOD,),
     copy: str = "async",
+    exchange: int = 0,
 ) -> ChipOutcome:
     """A dense GEMM in tiles of 16 x 16 x 16, its operands in the L2 before it starts."""
     ticks = tuple(rate_of(ticks) for ticks in period)
     kernel = Kernel((16, 16, 16), stages, split_k, 1, 1024, ticks, FILL, DRAIN, copy)
     plan = kernel_plan(Linear(0, m, k, n).problem(), kernel, 1 << timing.interleave_shift)
-    return run(timing, plan, MainloopTicks(ticks, FILL, DRAIN), warm=True)
+    return run(timing, plan, MainloopTicks(ticks, FILL, DRAIN, exchange), warm=True)
 
 
 def stalls(outcome: ChipOutcome, sm: int = 0) -> dict[str, int]:
@@ -111,13 +113,21 @@ def test_the_second_cta_of_an_sm_is_launched_when_the_first_has_written_its_tile
 
 @both_engines
 def test_two_resident_ctas_share_the_pipe_at_the_rate_for_two_and_the_last_one_alone_at_the_rate_for_one(run: Run) -> None:
-    """Both start at FILL and book in turn; while both are in their mainloop a k-tile takes 60, then 100."""
+    """Both are ready at FILL and the older goes first; while both are in their mainloop (drain included) a k-tile takes 60, then 100."""
     outcome = launch(run, machine(), 32, 16, 32, period=(100_000, 60_000))
-    assert outcome.k_tiles.tolist() == [[0, 4]]
-    assert outcome.ticks == FILL + 4 * 60_000 + DRAIN
+    assert outcome.k_tiles.tolist() == [[1, 3]]
+    assert outcome.ticks == FILL + 3 * 60_000 + 100_000 + DRAIN
     alone = launch(run, machine(), 16, 16, 32, period=(100_000, 60_000))
     assert alone.k_tiles.tolist() == [[2, 0]]
     assert alone.ticks == FILL + 2 * 100_000 + DRAIN
+
+
+@both_engines
+def test_the_oldest_cta_has_the_pipe_whenever_it_is_ready_so_that_the_next_one_fills_behind_the_second(run: Run) -> None:
+    """Taking turns, both would end together and the third's fill would be exposed."""
+    outcome = launch(run, machine(), 48, 16, 32, period=(PERIOD, PERIOD))
+    assert FILL + DRAIN < 2 * PERIOD
+    assert outcome.ticks == FILL + 6 * PERIOD + DRAIN
 
 
 @both_engines
@@ -130,14 +140,29 @@ def test_ctas_go_to_sms_round_by_round_and_the_rest_is_imbalance(run: Run) -> No
 
 @both_engines
 def test_a_later_slice_of_a_split_reduction_waits_for_the_one_before_and_adds_its_sums(run: Run) -> None:
-    """Two slices on two SMs: the first writes FP32 sums, then the second reads them back and writes the tile."""
-    timing = machine(sms=2, write_port_rate=TICK_PER_BYTE, port_rate=TICK_PER_BYTE)
+    """Two slices on two SMs: the first writes the tile, then the second reads it back and writes it again, strip by strip."""
+    handover = 777
+    timing = machine(sms=2, write_port_rate=TICK_PER_BYTE, port_rate=TICK_PER_BYTE, handover=handover)
     outcome = launch(run, timing, 16, 16, 32, split_k=2)
     through = A + B + FILL + PERIOD + DRAIN
-    assert outcome.ticks == through + PARTIAL + PARTIAL + D
-    assert stalls(outcome, 1)["SPLIT_K_WAIT"] == PARTIAL
-    assert stalls(outcome, 0)["IMBALANCE"] == PARTIAL + D
-    assert (outcome.l2_read_bytes, outcome.l2_write_bytes) == (2 * (A + B) + PARTIAL, PARTIAL + D)
+    assert outcome.ticks == through + D + handover + 3 * STRIP
+    assert stalls(outcome, 1)["SPLIT_K_WAIT"] == D + handover
+    assert stalls(outcome, 0)["IMBALANCE"] == handover + 3 * STRIP
+    assert (outcome.l2_read_bytes, outcome.l2_write_bytes) == (2 * (A + B) + D, 2 * D)
+
+
+@both_engines
+@pytest.mark.parametrize(("exchange", "after_the_last"), [(STRIP - 1, STRIP + 1), (STRIP, STRIP), (STRIP + 1, STRIP)])
+def test_an_epilogue_writes_a_strip_while_the_next_is_exchanged_and_not_a_tick_more(run: Run, exchange: int, after_the_last: int) -> None:
+    outcome = launch(run, machine(write_port_rate=TICK_PER_BYTE), 16, 16, 16, exchange=exchange)
+    assert outcome.ticks == FILL + PERIOD + DRAIN + 2 * exchange + after_the_last
+
+
+@both_engines
+def test_a_slice_that_adds_waits_for_each_strip_to_come_from_the_l2_before_it_exchanges_it(run: Run) -> None:
+    timing = machine(sms=2, l2_near=NEAR, l2_far=NEAR)
+    outcome = launch(run, timing, 16, 16, 32, split_k=2, exchange=500)
+    assert outcome.ticks == NEAR + FILL + PERIOD + DRAIN + 2 * 500 + 2 * (NEAR + 500)
 
 
 @both_engines

@@ -19,7 +19,7 @@ from tests.hw.machines import TICK_PER_BYTE, machine, stored
 VIEW, TENSORS = stored(rows=64, pitch=256)
 WHOLE = (0, 16, 0, 256)
 """Four blocks of 1024 bytes."""
-MAINLOOP = MainloopTicks(period=(rate_of(100), rate_of(70.5)), fill=7, drain=9)
+MAINLOOP = MainloopTicks(period=(rate_of(100), rate_of(70.5)), fill=7, drain=9, exchange=3)
 
 
 def unit(timing: ChipTiming) -> Sm:

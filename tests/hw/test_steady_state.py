@@ -110,7 +110,7 @@ def long_k(k: int, **numbers: int) -> tuple[ChipTiming, KernelPlan, MainloopTick
     period = (rate_of(9_000), rate_of(8_000))
     kernel = Kernel((16, 16, 16), 4, 1, 1, 1024, period, 500, 200)
     timing = machine(sms=2, partition_mask=1, l2_near=4_000, l2_far=6_000, l2_rate=TICK_PER_BYTE, port_rate=TICK_PER_BYTE, **numbers)
-    return timing, kernel_plan(Linear(0, 48, k, 32).problem(), kernel, 256), MainloopTicks(period, 500, 200)
+    return timing, kernel_plan(Linear(0, 48, k, 32).problem(), kernel, 256), MainloopTicks(period, 500, 200, 0)
 
 
 @pytest.mark.parametrize(

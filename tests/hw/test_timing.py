@@ -54,10 +54,10 @@ def test_a_memory_that_the_address_map_cannot_hold_is_refused(ampere: Path) -> N
 
 
 def test_a_mainloop_in_ticks_keeps_its_ratio() -> None:
-    timing = MainloopTiming(((1000, 3), (500, 3)), (100, 1), 7, 9, 0, ({}, {}))
+    timing = MainloopTiming(((1000, 3), (500, 3)), (100, 1), 7, 9, 5, 0, ({}, {}))
     ticks = timing.ticks()
     assert ticks.period == (round(1000 / 3 * 256 * (1 << RATE_BITS)), round(500 / 3 * 256 * (1 << RATE_BITS)))
-    assert (ticks.fill, ticks.drain) == (7 * 256, 9 * 256)
+    assert (ticks.fill, ticks.drain, ticks.exchange) == (7 * 256, 9 * 256, 5 * 256)
     assert MainloopTiming.from_json(timing.to_json()) == timing
 
 

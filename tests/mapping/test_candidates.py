@@ -85,7 +85,7 @@ def test_every_candidate_fits_and_splits_k_no_further_than_it_has_k_tiles(
         assert one.occupancy >= 1
         assert all(footprint(spec, one.key, one.fragments, one.occupancy).values())
         assert 1 <= one.split_k <= min(spec.kernels.max_split_k, ceil(k / one.key.cta_tile[2]))
-    estimates = [one.estimate_cycles for one in found]
+    estimates = [one.estimate_cycles * spec.kernels.reluctance(one.split_k) for one in found]
     assert estimates == sorted(estimates)
 
 
@@ -149,16 +149,10 @@ def test_executed_macs_are_the_padded_tiles_after_compression(
         assert plan.k_tiles * plan.codes_per_k_tile == codes * tile_n // 8
 
 
-def test_split_k_stores_a_workspace_of_fp32_tiles(spec: GpuSpec) -> None:
-    from nmsim.rules.box import PITCH, ROW_COUNT
-
+def test_an_epilogue_strip_is_eight_rows_of_each_row_of_warps(spec: GpuSpec) -> None:
     for plan in plans(spec, problem_of(200, 300, 4096)):
-        tile_m, tile_n, _ = plan.mainloop.cta_tile
-        tiles = ceil(200 / tile_m) * ceil(300 / tile_n)
-        if plan.split_k > 1:
-            assert (plan.workspace[ROW_COUNT], plan.workspace[PITCH]) == (tiles * tile_m, tile_n * 4)
-        else:
-            assert plan.workspace[ROW_COUNT] == 1
+        (tile_m, _, _), (warp_m, _) = plan.mainloop.cta_tile, plan.mainloop.warp_tile
+        assert plan.strip_rows == 8 * tile_m // warp_m
 
 
 def test_waves_are_ctas_over_those_that_run_at_once(spec: GpuSpec) -> None:
