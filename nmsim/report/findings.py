@@ -24,7 +24,7 @@ def findings(study: Study) -> tuple[str, ...]:
     gains = density.data(study)
     if len(gains):
         said += _patterns(gains)
-        said += _remains(limits.data(study))
+        said += _remains(limits.data(study), {str(row["machine"]): _where(row) for row in gains.to_dict("records")})
     said += _parameters(tornado.data(study))
     return (*said, *_cautions(study))
 
@@ -43,7 +43,7 @@ def _patterns(gains: pd.DataFrame) -> list[str]:
     """What each pattern gains where the study starts, whether the sparsest pays there, and where it gains most."""
     first = gains[gains["series"] == gains["series"].iloc[0]].drop_duplicates("pattern")
     listed = "; ".join(map(_gain, first.to_dict("records")))
-    said = [f"On {first['machine'].iloc[0]}, the products that run sparse gain over dense: {listed}."]
+    said = [f"On {_where(first.to_dict('records')[0])}, the products that run each pattern gain over dense: {listed}."]
     sparsest = gains[gains["density"] == gains["density"].min()]
     best = sparsest.loc[[sparsest["step_speedup"].idxmax()]].to_dict("records")[0]
     said += _pays(first)
@@ -66,10 +66,16 @@ def _pays(series: pd.DataFrame, where: str = "") -> list[str]:
         " ".join(
             (
                 f"{sparsest['pattern']} {verdict} beside {denser['pattern']}{where}: {_percent(gain)} in the speed of the step,",
-                f"{products} in that of the sparse products, for {kept} of the weights.",
+                f"{products} in that of the products that run it, for {kept} of the weights.",
             )
         )
     ]
+
+
+def _where(row: Mapping[Hashable, Any]) -> str:
+    """A machine by its architecture and what was changed of it: `ampere_flex_nm (as it is)`."""
+    arch = str(row["machine"]).partition(" ")[0] or str(row["machine"])
+    return f"{arch} ({row['series']})" if row["series"] != arch else arch
 
 
 def _gain(row: Mapping[Hashable, Any]) -> str:
@@ -82,15 +88,16 @@ def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 
-def _remains(parts: pd.DataFrame) -> list[str]:
+def _remains(parts: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
     said = []
     for machine, rows in parts.groupby("machine", sort=False):
         sparsest = rows.sort_values("density", kind="stable").iloc[0]
         total = sum(float(sparsest[column]) for column in limits.SHARES.values())
         largest = sorted(((float(sparsest[column]), part) for part, column in limits.SHARES.items()), reverse=True)[: MOST_REASONS + 1]
         words = ", ".join(f"{unit_name(part)} {percent:.0f} %" for percent, part in largest if percent >= 1)
+        where = names[str(machine)]
         said.append(
-            f"Of the time that dense takes for these products on {machine}, {sparsest['pattern']} leaves {total:.0f} %, where its density "
+            f"Of the time that dense takes for its products on {where}, {sparsest['pattern']} leaves {total:.0f} %, where its density "
             f"alone would leave {100 * sparsest['density']:.1f} %: {words}."
         )
     return said
@@ -109,7 +116,7 @@ def _parameters(moves: pd.DataFrame) -> list[str]:
             for row in up.head(MOST_REASONS).to_dict("records")
         ]
         if words:
-            said.append(f"What moves the sparse products' speed-up at {pattern} most: {', '.join(words)}.")
+            said.append(f"What speeds up the products of {pattern} over dense most: {', '.join(words)}.")
     return said[-2:]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ import pandas as pd
 
 from nmsim.errors import InputError
 from nmsim.report.labels import count_text
-from nmsim.result.frames import key_of
+from nmsim.result.frames import kernels_frame, key_of
 from nmsim.result.points import POINT_COLUMNS, Coordinates, is_sweep, read_points, result_records, totals_of
 from nmsim.result.rows import SimulationResult
+from nmsim.result.schema import STALL_COLUMNS
 from nmsim.result.store import MANIFEST, read_results
 from nmsim.sparsity.pattern import NMPattern
 
@@ -24,6 +26,7 @@ SAME_NETWORK = ["arch", "overrides", "workload", "recipe", "trace", "batch", "dt
 """Points that agree in these differ in the pattern alone."""
 
 Record = dict[str, Any]
+PRODUCT_SUMS = ("time_us", "launch_us", "energy_j", "cycles", "busy_cycles", *STALL_COLUMNS.values())
 _IDENTITY = ("arch_key", "trace_key", "model_version", "provenance")
 
 
@@ -32,12 +35,15 @@ class Study:
     """Points x schemes of a sweep, or of several stored runs, in their order.
 
     Both frames have the columns of `nmsim.result.points.POINT_COLUMNS` and: `machine` (the architecture and what was set of
-    it), `density` (N/M, 1 for dense, missing where layers differ), `held_out_accuracy` (missing where nobody trained this) and
-    `steps` of the training; `totals` also has `speedup_vs_dense` and `speedup_vs_tile_wise`.
+    it), `density` (N/M, 1 for dense, missing where layers differ), `held_out_accuracy` (missing where nobody trained this),
+    `steps` of the training and its `schedule` (pairs of steps and the trace of such a step, empty if unknown);
+    `totals` also has `speedup_vs_dense` and `speedup_vs_tile_wise`.
     """
 
     totals: pd.DataFrame
     phases: pd.DataFrame
+    products: pd.DataFrame
+    """A row a point x scheme: the sums of PRODUCT_SUMS over the GEMMs that run the point's pattern when traced, and their clock."""
     failed: pd.DataFrame
     """A row a point that could not be simulated."""
     identities: pd.DataFrame
@@ -59,7 +65,9 @@ def read_study(directory: Path) -> Study:
         reason = f"; the first says: {points['error'].iloc[0]}" if len(points) else ""
         raise InputError(f"no point of this sweep has a result{reason}", file=directory, fix="run `nmsim sweep` again")
     context = {key: _context(_runs_record(directory / key), _provenance(directory / key / MANIFEST)) for key in keys}
-    return _study(points, context)
+    patterns = points.drop_duplicates("point_key").set_index("point_key")["pattern"]
+    products = [_products(key, str(patterns[key]), _kernels(directory / key)) for key in keys]
+    return _study(points, context, products)
 
 
 def study_of(results: Sequence[SimulationResult]) -> Study:
@@ -68,7 +76,8 @@ def study_of(results: Sequence[SimulationResult]) -> Study:
     for result in results:
         records += result_records(key_of(result), key_of(result), _coordinates(result), result)
     points = pd.DataFrame.from_records(records, columns=list(POINT_COLUMNS))
-    return _study(points, {key_of(result): _context(vars(result), dict(result.provenance)) for result in results})
+    products = [_products(key_of(result), _coordinates(result).pattern, kernels_frame([result])) for result in results]
+    return _study(points, {key_of(result): _context(vars(result), dict(result.provenance)) for result in results}, products)
 
 
 def best_points(study: Study, most: int) -> list[str]:
@@ -98,13 +107,24 @@ def varying(frame: pd.DataFrame) -> list[str]:
     return [axis for axis in AXES if frame[axis].nunique() > 1]
 
 
-def _study(points: pd.DataFrame, context: dict[str, Record]) -> Study:
+def _products(key: str, pattern: str, kernels: pd.DataFrame) -> pd.DataFrame:
+    """A point's rows of `Study.products`; of a pattern that the machine runs as others, all GEMMs that ran sparse."""
+    sparse = kernels[(kernels["scheme"] == "traced") & kernels["ran_sparse"]]
+    exact = sparse[sparse["native_pattern"] == pattern]
+    chosen = kernels[kernels["gemm_id"].isin((exact if len(exact) else sparse)["gemm_id"])]
+    sums = chosen.groupby("scheme", sort=False)
+    found = sums[list(PRODUCT_SUMS)].sum().assign(clock_mhz=sums["clock_mhz"].first(), gemms=sums.size())
+    return found.reset_index().assign(point_key=key)
+
+
+def _study(points: pd.DataFrame, context: dict[str, Record], products: Sequence[pd.DataFrame]) -> Study:
     is_done = points["status"] == "ok"
     totals = _with_context(totals_of(points[is_done]), context)
     identities = totals.drop_duplicates("point_key")[["machine", "trace"]]
     said = [context.get(key, {}) for key in totals.drop_duplicates("point_key")["point_key"]]
     identities = identities.assign(**{name: [str(one.get(name, "")) for one in said] for name in _IDENTITY}).reset_index(drop=True)
-    return Study(totals, _with_context(points[is_done], context), points[~is_done].reset_index(drop=True), identities)
+    failed = points[~is_done].reset_index(drop=True)
+    return Study(totals, _with_context(points[is_done], context), pd.concat(products, ignore_index=True), failed, identities)
 
 
 def _with_context(frame: pd.DataFrame, context: dict[str, Record]) -> pd.DataFrame:
@@ -115,6 +135,7 @@ def _with_context(frame: pd.DataFrame, context: dict[str, Record]) -> pd.DataFra
         density=pd.Series([density_of(pattern) for pattern in frame["pattern"]], index=frame.index, dtype=float),
         held_out_accuracy=accuracy.where(frame["accuracy"] == "trained"),
         steps=pd.Series([one.get("steps") for one in said], index=frame.index, dtype=float),
+        schedule=[one.get("schedule", ()) for one in said],
     ).reset_index(drop=True)
 
 
@@ -127,8 +148,31 @@ def _context(run: Mapping[str, Any], provenance: Record) -> Record:
         "accuracy": _number(provenance.get("accuracy")),
         "steps": steps,
         "provenance": ", ".join(words),
+        "schedule": _schedule(provenance.get("schedule")),
         **{name: run.get(name, "") for name in ("arch_key", "trace_key", "model_version")},
     }
+
+
+def _kernels(folder: Path) -> pd.DataFrame:
+    """The kernels of one point; InputError where its table can't be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ["gemm_id", "scheme", "ran_sparse", "native_pattern", "clock_mhz", *PRODUCT_SUMS]
+    try:
+        frame: pd.DataFrame = pq.read_table(folder / "kernels.parquet", partitioning=None, columns=columns).to_pandas()
+    except (OSError, pa.ArrowException):
+        fix = "delete the folder of the point and run the sweep again"
+        raise InputError("the kernels table is missing or damaged", file=folder / "kernels.parquet", fix=fix) from None
+    return frame
+
+
+def _schedule(stages: object) -> tuple[tuple[float, str], ...]:
+    """(steps, trace) of each stage of a run; empty where it is not known."""
+    try:
+        return tuple((float(stage["steps"]), str(stage["trace"])) for stage in stages)  # type: ignore[attr-defined]
+    except (TypeError, LookupError, ValueError):
+        return ()
 
 
 def _runs_record(folder: Path) -> Record:
@@ -176,15 +220,25 @@ def _coordinates(result: SimulationResult) -> Coordinates:
     )
 
 
+def short_key(key: str) -> str:
+    """`shared_memory.banks` -> `banks`, `sm.register_read_bytes_per_cycle` -> `register_read`, `dram.bandwidth_gb_per_s` -> `dram`.
+
+    The last part without its unit; of a part that is all unit, the block that holds it.
+    """
+    *blocks, last = key.split(".")
+    stem = re.sub(r"_?(bytes|gb|gib|mib|cycles|mhz|us|ns|w|pj)?(_per_\w+)?$", "", last)
+    return stem if stem not in ("", "bandwidth", "clock") or not blocks else blocks[-1]
+
+
 def differing_words(frame: pd.DataFrame, also_pattern: bool = True) -> list[str]:
     """A short name for each row: the values of the axes in which the rows differ, and what of the first row's overrides changed.
 
-    A key is named by its last part where no other ends in it: `banks=64`, and `as it is` where nothing changed.
+    Keys go by a short name where no other has the same (see `short_key`), and `as it is` stands where nothing changed.
     """
     axes = [axis for axis in varying(frame) if also_pattern or axis != "pattern"]
     sets = [overrides_of(text) for text in frame["overrides"]]
     keys = [key for key in dict.fromkeys(key for one in sets for key in one) if len({one.get(key) for one in sets}) > 1]
-    tails = [key.rsplit(".", 1)[-1] for key in keys]
+    tails = [short_key(key) for key in keys]
     short = {key: tail if tails.count(tail) == 1 else key for key, tail in zip(keys, tails, strict=True)}
     names = []
     for record, one in zip(frame[list(AXES)].to_dict("records"), sets, strict=True):

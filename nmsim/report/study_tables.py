@@ -13,10 +13,10 @@ MAX_FAILED = 20
 
 def points_table(study: Study) -> tuple[Table, int]:
     """The points under the traced scheme, fastest over dense first, and how many are left out."""
-    traced = study.traced.merge(sparse_speedups(study.phases), on="point_key", how="left")
+    traced = study.traced.merge(sparse_speedups(study), on="point_key", how="left")
     names = differing_words(traced)
     ranked = traced.assign(name=names).sort_values("speedup_vs_dense", ascending=False, kind="stable", na_position="last")
-    head = ("point", "sparse products over dense", "step over dense", "step over tile-wise", "time", "energy", "accuracy", "legality")
+    head = ("point", "its products over dense", "step over dense", "step over tile-wise", "time", "energy", "accuracy", "legality")
     rows = tuple(
         (
             row["name"],

@@ -58,7 +58,7 @@ def simulate_trace(
         model_version=MODEL_VERSION,
         engine=options.engine,
         options=_stored_options(trace, schemes, options),
-        provenance=asdict(trace.provenance),
+        provenance={**asdict(trace.provenance), "schedule": [dict(stage) for stage in trace.schedule]},
         ceilings=ceilings(spec, trace, rows[0].clock_mhz),
         rows=tuple(rows),
         phases=phase_totals(rows),

@@ -15,11 +15,12 @@ import pytest
 from nmsim.errors import InputError
 from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.findings import findings
-from nmsim.report.study import Study, best_points, density_of, read_study, study_of
+from nmsim.report.study import Study, best_points, density_of, read_study, short_key, study_of
 from nmsim.report.study_figures import STUDY_FIGURES, density, limits, pareto, tornado, variants
 from nmsim.report.style import figure_style
 from nmsim.report.write import write_report
 from nmsim.result.points import is_sweep, read_totals
+from nmsim.result.store import read_results
 from tests.report.conftest import FACTORS, PATTERNS, RECIPES, build_result, build_sweep
 from tests.report.test_figures import drawn_texts
 from tests.report.test_write import Page
@@ -52,14 +53,30 @@ def test_density_of_a_pattern(pattern: str, share: float | None) -> None:
     assert density_of(pattern) == share
 
 
-def test_the_speed_up_of_sparse_products_counts_the_phases_that_hold_them(study: Study) -> None:
+@pytest.mark.parametrize(
+    ("key", "short"),
+    [
+        ("shared_memory.banks", "banks"),
+        ("tensor_core.register_read_bytes_per_cycle", "register_read"),
+        ("dram.bandwidth_gb_per_s", "dram"),
+        ("l2.bytes_per_cycle_per_slice", "l2"),
+        ("clock.boost_mhz", "boost"),
+        ("sm.count", "count"),
+        ("count", "count"),
+    ],
+)
+def test_a_key_goes_by_what_it_is_about(key: str, short: str) -> None:
+    assert short_key(key) == short
+
+
+def test_the_speed_up_of_a_patterns_products_is_of_the_gemms_that_run_it(study: Study, sweep_folder: Path) -> None:
     frame = density.data(study)
     point = study.traced.iloc[0]
-    phases = study.phases[study.phases["point_key"] == point["point_key"]]
-    ran = phases[(phases["scheme"] == "traced") & (phases["sparse_gemms"] > 0)]
-    assert set(ran["phase"]) == {"forward", "backward_data"}
-    dense = phases[(phases["scheme"] == "dense") & phases["phase"].isin(ran["phase"])]
-    assert frame["sparse_speedup"].iloc[0] == pytest.approx(dense["time_us"].sum() / ran["time_us"].sum())
+    result = read_results(sweep_folder / point["point_key"])[0]
+    ran = {row.gemm_id for row in result.rows if row.scheme == "traced" and row.ran_sparse and row.native_pattern == point["pattern"]}
+    times = {scheme: sum(row.time_us for row in result.rows if row.scheme == scheme and row.gemm_id in ran) for scheme in result.total}
+    assert frame["sparse_speedup"].iloc[0] == pytest.approx(times["dense"] / times["traced"])
+    assert frame["sparse_speedup"].iloc[0] == pytest.approx(1 / PATTERNS["2:4"])
     assert frame["step_speedup"].iloc[0] == point["speedup_vs_dense"]
     assert frame.groupby("series")["density"].agg(lambda one: one.is_monotonic_decreasing).all()
 
@@ -95,6 +112,19 @@ def test_a_point_is_on_the_front_where_no_other_is_cheaper_and_as_accurate(study
             if time < other_time and accuracy > other_accuracy:
                 assert not other_on_front
     assert (frame["run_time_s"] / frame["time_s"]).to_numpy() == pytest.approx(frame["steps"].to_numpy())
+
+
+def test_a_run_of_several_stages_costs_what_its_steps_cost_and_a_stage_is_no_point(tmp_path: Path) -> None:
+    study = read_study(build_sweep(tmp_path, ("sr-ste", "asp", "bdwp"), overrides=(), layers=1))
+    stages = ((300.0, "bert_asp"), (100.0, "bert_sr-ste"))
+    totals = study.totals.copy()
+    totals["schedule"] = totals["recipe"].map(lambda recipe: stages if recipe == "sr-ste" else ())
+    totals.loc[totals["recipe"] == "asp", "time_us"] *= 2
+    frame = pareto.data(Study(totals, study.phases, study.products, study.failed, study.identities)).set_index("recipe")
+    assert set(frame.index) == {"sr-ste", "bdwp"}
+    own_s = float(frame["time_s"]["sr-ste"])
+    assert frame["run_time_s"]["sr-ste"] == pytest.approx(300 * 2 * own_s + 100 * own_s)
+    assert frame["run_time_s"]["bdwp"] == pytest.approx(400 * own_s)
 
 
 def test_machines_are_ordered_by_what_their_sparsest_pattern_gains(study: Study) -> None:
@@ -175,7 +205,7 @@ def test_the_page_of_a_sweep_holds_findings_figures_points_failures_and_sources(
 def test_a_sweep_in_which_every_point_failed_says_why(tmp_path: Path) -> None:
     folder = build_sweep(tmp_path, layers=1)
     for point in folder.glob("*/manifest.json"):
-        for file in point.parent.iterdir():
+        for file in list(point.parent.iterdir()):
             file.unlink()
     with pytest.raises(InputError, match="no point of this sweep has a result; the first says: no such"):
         read_study(folder)

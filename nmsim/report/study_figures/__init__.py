@@ -11,14 +11,14 @@ STUDY_FIGURES: tuple[FigureSpec[Study], ...] = (
         "density",
         "Speed-up against density",
         "Dense time over traced time, launches included. On the dashed line every weight left out would save its time. Left: the "
-        "phases that hold sparse GEMMs; right: the whole step, with everything that no sparsity touches.",
+        "GEMMs that run the pattern; right: the whole step, with everything that no sparsity touches.",
         density.data,
         density.draw,
     ),
     FigureSpec(
         "limits",
         "What holds a sparser pattern back",
-        "The products that run sparse, each bar as long as its time against dense on the same machine. What does not shrink with "
+        "The products that run the pattern, each bar as long as its time against dense on the same machine. What does not shrink with "
         "the density is what limits it. Above the first machine of the study, below the one on which the sparsest pattern gains most.",
         limits.data,
         limits.draw,
@@ -34,16 +34,17 @@ STUDY_FIGURES: tuple[FigureSpec[Study], ...] = (
     FigureSpec(
         "tornado",
         "Sensitivity to the swept parameters",
-        "How far each parameter moves the sparse products' speed-up over dense (left) and the time of the step (right), from its first "
-        "value; all else unchanged, the geometric mean over all other combinations. Labels name the value at the bar's end.",
+        "How far each parameter moves the speed-up over dense of the products that run the pattern (left) and the time of the step "
+        "(right), from its first value; all else unchanged, the geometric mean over all other combinations. Labels name the value at "
+        "the bar's end.",
         tornado.data,
         tornado.draw,
     ),
     FigureSpec(
         "pareto",
         "Accuracy, time and energy",
-        "Points of patterns that were trained. Above, a step; below, the steps of the run that reached this accuracy, each at the cost "
-        "of the recorded one. The line joins those that no other beats.",
+        "Points of patterns that were trained. Above, a step; below, the whole run that reached this accuracy, each of its stages "
+        "at the cost of its recorded step. The line joins those that no other beats.",
         pareto.data,
         pareto.draw,
     ),

@@ -15,12 +15,12 @@ from nmsim.report.style import INK, QUIET, RULE, SERIES_COLOURS, SERIES_MARKERS,
 MAX_NAMED = 5
 """Series with a colour and a name; of more, the fastest, the slowest and those between stand out from the others in grey."""
 SERIES = ["machine", "workload", "recipe", "batch", "dtype", "l2"]
-PANELS = {"sparse_speedup": "products that run sparse", "step_speedup": "whole training step"}
+PANELS = {"sparse_speedup": "products that run the pattern", "step_speedup": "whole training step"}
 COLUMNS = ["series", *SERIES, "pattern", "density", "legality", *PANELS]
 
 
 def data(study: Study) -> pd.DataFrame:
-    """A row a sparse point: its density and its speed-up, in the phases that hold sparse GEMMs and over the whole step.
+    """A row a sparse point: its density and its speed-up, of the GEMMs that run the pattern and of the whole step.
 
     Empty where nothing ran sparse beside a dense baseline.
     """
@@ -28,7 +28,7 @@ def data(study: Study) -> pd.DataFrame:
     traced = traced[(traced["density"] < 1) & traced["speedup_vs_dense"].notna()]
     if traced.empty:
         return pd.DataFrame(columns=COLUMNS)
-    found = traced.merge(sparse_speedups(study.phases), on="point_key", how="left")
+    found = traced.merge(sparse_speedups(study), on="point_key", how="left")
     found = found.assign(step_speedup=found["speedup_vs_dense"], series=differing_words(found, also_pattern=False))
     found = found.sort_values("density", ascending=False, kind="stable")
     order = {name: place for place, name in enumerate(dict.fromkeys(traced["point_key"]))}
@@ -36,12 +36,11 @@ def data(study: Study) -> pd.DataFrame:
     return found.sort_values("series", key=lambda names: names.map(first_seen), kind="stable")[COLUMNS].reset_index(drop=True)
 
 
-def sparse_speedups(phases: pd.DataFrame) -> pd.DataFrame:
-    """`sparse_speedup` of each point: dense time over traced time, of the phases in which the traced scheme ran a GEMM sparse."""
-    sparse = phases.loc[(phases["scheme"] == "traced") & (phases["sparse_gemms"] > 0), ["point_key", "phase", "time_us"]]
-    dense = phases.loc[phases["scheme"] == "dense", ["point_key", "phase", "time_us"]]
-    both = sparse.merge(dense, on=["point_key", "phase"], suffixes=("", "_dense")).groupby("point_key")[["time_us", "time_us_dense"]].sum()
-    return (both["time_us_dense"] / both["time_us"]).rename("sparse_speedup").reset_index()
+def sparse_speedups(study: Study) -> pd.DataFrame:
+    """`sparse_speedup` of each point: dense time over traced time, of the GEMMs that run the point's pattern."""
+    times_us = study.products.pivot_table(index="point_key", columns="scheme", values="time_us", aggfunc="sum", sort=False)
+    both = times_us.reindex(columns=["dense", "traced"])
+    return (both["dense"] / both["traced"]).rename("sparse_speedup").reset_index()
 
 
 def draw(frame: pd.DataFrame) -> Figure:

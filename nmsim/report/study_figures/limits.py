@@ -1,6 +1,8 @@
-"""What holds a sparser pattern back: the time of the products that run sparse, by what the tensor pipe did, pattern by pattern."""
+"""What holds a sparser pattern back: the time of the products that run it, by what the tensor pipe did, pattern by pattern."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nmsim.report.labels import clip, times, unit_name
-from nmsim.report.study import Study
+from nmsim.report.study import Study, differing_words
 from nmsim.report.style import LAUNCH_COLOUR, STALL_COLOURS, end_label, label_segment, legend_above, new_figure
 from nmsim.result.schema import STALL_COLUMNS
 
@@ -18,42 +20,41 @@ MAX_ROWS = 9
 PARTS = ("busy", *STALL_COLUMNS, "launch")
 SHARES = {part: f"{part}_percent" for part in PARTS}
 PLACE = ["machine", "workload", "recipe", "batch", "dtype", "l2"]
-COLUMNS = [*PLACE, "pattern", "density", "speedup", *SHARES.values()]
+COLUMNS = ["name", *PLACE, "pattern", "density", "speedup", *SHARES.values()]
 
 
 def data(study: Study) -> pd.DataFrame:
     """A row a pattern, dense first, of the first machine and of the one on which the sparsest pattern gains most.
 
-    Shares are percents of the dense time of the same phases (those in which any pattern of the place runs sparse).
+    Shares are percents of the dense time of the same GEMMs.
     """
     traced = study.traced
     sparse = traced[(traced["density"] < 1) & traced["speedup_vs_dense"].notna()]
     if sparse.empty:
         return pd.DataFrame(columns=COLUMNS)
+    sparse = sparse.assign(name=differing_words(sparse, also_pattern=False))
     sparsest = sparse[sparse["density"] == sparse["density"].min()]
     best = sparsest.loc[sparsest["speedup_vs_dense"].idxmax()]
     first = sparsest.iloc[0]
-    parts = [_place(study.phases, sparse, place) for place in ([first] if first["machine"] == best["machine"] else [first, best])]
+    parts = [_place(study.products, sparse, place) for place in ([first] if first["machine"] == best["machine"] else [first, best])]
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _place(phases: pd.DataFrame, sparse: pd.DataFrame, place: pd.Series) -> pd.DataFrame:
+def _place(products: pd.DataFrame, sparse: pd.DataFrame, place: pd.Series) -> pd.DataFrame:
     """The rows of one place: everything but the pattern as in `place`."""
     here = sparse[(sparse[PLACE] == place[PLACE]).all(axis=1)].sort_values("density", ascending=False, kind="stable")
     here = here.drop_duplicates("pattern").head(MAX_ROWS)
-    rows = phases[phases["point_key"].isin(here["point_key"])]
-    ran = set(rows.loc[(rows["scheme"] == "traced") & (rows["sparse_gemms"] > 0), "phase"])
-    rows = rows[rows["phase"].isin(ran)]
-    dense = rows[(rows["scheme"] == "dense") & (rows["point_key"] == here["point_key"].iloc[0])]
-    dense_us = float(dense["time_us"].sum())
-    found = [_record(dense, dense_us) | {"pattern": "dense", "density": 1.0}]
+    found: list[dict[str, Any]] = []
     for key, pattern, density in zip(here["point_key"], here["pattern"], here["density"], strict=True):
-        own = rows[(rows["point_key"] == key) & (rows["scheme"] == "traced")]
-        found.append(_record(own, dense_us) | {"pattern": pattern, "density": density})
-    return pd.DataFrame([{**place[PLACE].to_dict(), **record} for record in found])
+        own = products[products["point_key"] == key].set_index("scheme")
+        dense_us = float(own["time_us"]["dense"])
+        if not found:
+            found.append(_record(own.loc[["dense"]], dense_us) | {"pattern": "dense", "density": 1.0})
+        found.append(_record(own.loc[["traced"]], dense_us) | {"pattern": pattern, "density": density})
+    return pd.DataFrame([{**place[["name", *PLACE]].to_dict(), **record} for record in found])
 
 
-def _record(rows: pd.DataFrame, dense_us: float) -> dict[str, float]:
+def _record(rows: pd.DataFrame, dense_us: float) -> dict[str, Any]:
     def percent(column: str) -> float:
         return 100 * float((rows[column] / rows["clock_mhz"]).sum()) / dense_us
 
@@ -72,8 +73,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     panels = figure.subplots(len(machines), 1, sharex=True, squeeze=False, height_ratios=[len(part) + 0.8 for part in parts])[:, 0]
     for axes, machine, part in zip(panels, machines, parts, strict=True):
         _bars(axes, part, shown)
-        axes.set_title(clip(str(machine), 105))
-    panels[-1].set_xlabel("time of the products that run sparse (% of their time when dense)")
+        name = str(part["name"].iloc[0])
+        arch = str(machine).partition(" ")[0]
+        axes.set_title(clip(arch if name == arch else f"{arch}, {name}", 100))
+    panels[-1].set_xlabel("time of the products that run the pattern (% of their time when dense)")
     handles = [Patch(facecolor=_colour(part), edgecolor="#9aa5b1", label=unit_name(part)) for part in shown]
     if len(shown) < len(PARTS):
         handles.append(Patch(facecolor=STALL_COLOURS["other"], edgecolor="#9aa5b1", label="other stalls"))

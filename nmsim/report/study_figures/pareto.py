@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,31 +23,40 @@ COSTS = {
     "run_energy_j": ("the whole run", "J"),
 }
 FRONTS = {cost: f"on_front_{cost}" for cost in COSTS}
+PLACE = ["machine", "workload", "batch", "dtype", "l2"]
 COLUMNS = ["machine", "workload", "recipe", "pattern", "trace", "batch", "dtype", "held_out_accuracy", "steps", *COSTS, *FRONTS.values()]
 
 
 def data(study: Study) -> pd.DataFrame:
     """A row a point whose pattern was trained, on the first machine and for the workload of most recipes, one element type.
 
+    Traces of single stages of another's run are no points of their own.
     `on_front_*` is true where no other point is as accurate at less. Empty for fewer than two.
     """
     traced = study.traced[study.traced["held_out_accuracy"].notna()]
     if traced.empty:
         return pd.DataFrame(columns=COLUMNS)
     workload = traced.groupby("workload", sort=False)["trace"].nunique().idxmax()
-    first = traced[traced["workload"] == workload]
-    for axis in ("machine", "batch", "dtype", "l2"):
-        first = first[first[axis] == first[axis].iloc[0]]
-    first = first.drop_duplicates(["trace", "pattern"])
-    if len(first) < 2:
+    place = traced[traced["workload"] == workload].iloc[0]
+    alike = study.traced[(study.traced[PLACE] == place[PLACE]).all(axis=1)]
+    first = alike[alike["held_out_accuracy"].notna()]
+    steps_of = alike.drop_duplicates("trace").set_index("trace")[["time_us", "energy_j"]]
+    stages = {trace for own, schedule in zip(first["trace"], first["schedule"], strict=True) for _, trace in schedule if trace != own}
+    ends = first[~first["trace"].isin(stages)].drop_duplicates(["trace", "pattern"])
+    if len(ends) < 2:
         return pd.DataFrame(columns=COLUMNS)
-    time_s = first["time_us"] * 1e-6
-    found = first.assign(
-        time_s=time_s,
-        run_time_s=time_s * first["steps"],
-        run_energy_j=first["energy_j"] * first["steps"],
-    )
+    runs = [_run(row, steps_of) for row in ends.to_dict("records")]
+    found = ends.assign(time_s=ends["time_us"] * 1e-6, run_time_s=[time for time, _ in runs], run_energy_j=[energy for _, energy in runs])
     return found.assign(**{front: _front(found, cost) for cost, front in FRONTS.items()})[COLUMNS].reset_index(drop=True)
+
+
+def _run(row: Mapping[Hashable, Any], steps_of: pd.DataFrame) -> tuple[float, float]:
+    """Seconds and joules of the run that ended at this step: each stage at the cost of its own step, all at this one's if unknown."""
+    schedule = row["schedule"] or ((row["steps"], row["trace"]),)
+    if any(trace not in steps_of.index for _, trace in schedule):
+        schedule = ((row["steps"], row["trace"]),)
+    costs = [(steps, steps_of.loc[[trace]].to_dict("records")[0]) for steps, trace in schedule]
+    return sum(steps * cost["time_us"] for steps, cost in costs) * 1e-6, sum(steps * cost["energy_j"] for steps, cost in costs)
 
 
 def _front(frame: pd.DataFrame, cost: str) -> list[bool]:

@@ -16,8 +16,8 @@ from nmsim.report.study_figures.density import sparse_speedups
 from nmsim.report.style import INK, SERIES_COLOURS, label_beside, new_figure
 
 MAX_ROWS = 14
-METRICS = {"sparse_speedup": "speed-up of the sparse products", "time_us": "time of the training step"}
-COLUMNS = ["pattern", "parameter", "value", "base", "metric", "ratio", "points"]
+METRICS = {"sparse_speedup": "speed-up of its products", "time_us": "time of the training step"}
+COLUMNS = ["pattern", "density", "parameter", "value", "base", "metric", "ratio", "points"]
 NOT_PARAMETERS = ("pattern", "workload")
 
 
@@ -27,7 +27,7 @@ def data(study: Study) -> pd.DataFrame:
     A ratio is the geometric mean over all pairs of points that differ in nothing else (`points` of them); patterns are apart.
     Empty where no parameter has two values.
     """
-    traced = study.traced[study.traced["density"].notna()].merge(sparse_speedups(study.phases), on="point_key", how="left")
+    traced = study.traced[study.traced["density"].notna()].merge(sparse_speedups(study), on="point_key", how="left")
     sets = [overrides_of(text) for text in traced["overrides"]]
     keys = list(dict.fromkeys(key for one in sets for key in one))
     wide = traced.assign(**{key: [one.get(key, "as is") for one in sets] for key in keys})
@@ -44,17 +44,20 @@ def data(study: Study) -> pd.DataFrame:
                     ratios = (pairs[metric] / pairs[f"{metric}_base"]).dropna()
                     if len(ratios):
                         ratio = math.exp(sum(map(math.log, ratios)) / len(ratios))
-                        records.append((pattern, parameter, str(value), str(values[0]), metric, ratio, len(ratios)))
+                        records.append(
+                            (pattern, float(part["density"].iloc[0]), parameter, str(value), str(values[0]), metric, ratio, len(ratios))
+                        )
     return pd.DataFrame(records, columns=COLUMNS)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Bars from the first value of each parameter, the longest on top, for the pattern in which parameters move most."""
+    """Bars from the first value of each parameter for the sparsest pattern, what moves its products' speed-up most on top."""
     spread = frame.assign(size=frame["ratio"].map(lambda ratio: abs(math.log(ratio))))
-    sparse = spread[spread["metric"] == "sparse_speedup"]
-    pattern = (sparse if len(sparse) else spread).groupby("pattern", sort=False)["size"].max().idxmax()
-    part = spread[spread["pattern"] == pattern]
-    order = part.groupby("parameter", sort=False)["size"].max().sort_values(ascending=False, kind="stable")
+    part = spread[spread["density"] == spread["density"].min()]
+    pattern = part["pattern"].iloc[0]
+    part = part[part["pattern"] == pattern]
+    sizes = part.pivot_table(index="parameter", columns="metric", values="size", aggfunc="max", sort=False).fillna(0.0)
+    order = sizes.sort_values([metric for metric in METRICS if metric in sizes.columns], ascending=False, kind="stable")
     parameters = [str(name) for name in order.index[:MAX_ROWS]]
     metrics = [metric for metric in METRICS if metric in set(part["metric"])]
     figure = new_figure(1.0 + 0.3 * len(parameters))
@@ -88,6 +91,6 @@ def _bars(axes: Axes, part: pd.DataFrame, parameters: list[str]) -> None:
                 label_beside(axes, percent, row, f"{shorten(value, 14)}: {percent:+.1f}".replace("-", "−"))
     reach = max(1.0, float(changes["percent"].abs().max()))
     low, high = float(changes["percent"].min()), float(changes["percent"].max())
-    axes.set_xlim(min(low, 0) - 0.55 * reach, max(high, 0) + 0.55 * reach)
+    axes.set_xlim(min(low, 0) - (0.65 if low < 0 else 0.1) * reach, max(high, 0) + (0.65 if high > 0 else 0.1) * reach)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))

@@ -44,7 +44,7 @@ def data(study: Study) -> pd.DataFrame:
         name=differing_words(found, also_pattern=False),
         step_speedup=found["speedup_vs_dense"],
         energy_gain=found["point_key"].map(dense) / found["energy_j"],
-    ).merge(sparse_speedups(study.phases), on="point_key", how="left")
+    ).merge(sparse_speedups(study), on="point_key", how="left")
     kept = list(dict.fromkeys(found.sort_values("density", kind="stable")["pattern"]))[:MAX_PATTERNS]
     found = found[found["pattern"].isin(kept)].drop_duplicates(["name", "pattern"])
     sparsest = found.sort_values("density", kind="stable").drop_duplicates("name").set_index("name")["sparse_speedup"]
@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = new_figure(1.1 + 0.2 * len(names))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column, title in zip(
-        panels, ("sparse_speedup", "step_speedup"), ("products that run sparse", "whole training step"), strict=True
+        panels, ("sparse_speedup", "step_speedup"), ("products that run the pattern", "whole training step"), strict=True
     ):
         axes.axvline(1, color=INK, linewidth=0.9)
         for row, name in enumerate(names):
@@ -85,7 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("over dense on the same machine (times)")
+        axes.set_xlabel("speed-up over dense (times)")
     panels[0].set_yticks(range(len(names)), [clip(name, 48) for name in names])
     panels[0].get_yticklabels()[0].set_fontweight("bold")
     panels[0].set_ylim(len(names) - 0.4, -0.6)
