@@ -102,7 +102,12 @@ def _is_ours(manifest: Path) -> bool:
 def _read_run(manifest_file: Path) -> SimulationResult:
     manifest = _read_manifest(manifest_file)
     tables = {name: _read_table(manifest_file.with_name(f"{name}.parquet"), name, manifest["rows"].get(name)) for name in TABLES}
-    return result_of_tables(tables, manifest["provenance"])
+    try:
+        return result_of_tables(tables, manifest["provenance"])
+    except (PhysicsError, ValueError, LookupError) as error:  # a damaged cell: what is stored was checked before it was written
+        raise InputError(
+            f"the tables do not make a result ({error})", file=manifest_file.parent, fix="delete it and simulate again"
+        ) from None
 
 
 def _read_manifest(file: Path) -> dict[str, Any]:

@@ -237,3 +237,12 @@ def test_folders_of_others_are_passed_over_even_where_they_have_a_manifest(make_
     (stored.parent / ("a" * 64) / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="not a readable results manifest"):
         read_results(stored.parent)
+
+
+def test_a_row_of_a_phase_that_there_is_not_is_damage_and_no_fault_of_the_simulator(stored: Path) -> None:
+    table = pq.read_table(stored / "kernels.parquet", partitioning=None)
+    place = table.schema.get_field_index("phase")
+    damaged = table.set_column(place, table.schema.field(place), pa.array(["for-ard"] * table.num_rows))
+    pq.write_table(damaged, stored / "kernels.parquet")
+    with pytest.raises(InputError, match=r"the tables do not make a result \(.*'for-ard'.*\); delete it and simulate again"):
+        read_results(stored)
