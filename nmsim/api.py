@@ -105,10 +105,11 @@ def simulate_run(
     path = Path(trace)
     recorded = load_trace(path)
     named = dict.fromkeys(entry["trace"] for entry in recorded.schedule)
-    stages = {name: path if name == recorded.name else path.with_name(f"{name}{SUFFIX}") for name in named}
+    own = f"{recorded.name}{SUFFIX}"
+    stages = {name: path if name == own else path.with_name(name) for name in named}
     if not stages or not all(folder.is_dir() for folder in stages.values()):
         return {}
-    results = {} if result is None else {recorded.name: result}
+    results = {} if result is None else {own: result}
     for name, folder in stages.items():
         if name not in results:
             step = changed_step(folder, None, dtype, batch)

@@ -174,7 +174,7 @@ def train(
         report, builder = run.recorded_step()
         progress(report)
         recorded[stage.name] = report, builder, builder.trace(stage.trace_name(name))
-    schedule = tuple({"steps": stage.steps, "trace": stage.trace_name(name)} for stage in run.stages)
+    schedule = tuple({"steps": stage.steps, "trace": f"{stage.trace_name(name)}{SUFFIX}"} for stage in run.stages)
     # One step trains nothing: its trace is of the initialised network, and says so.
     is_trained = options.steps > 1
     accuracy = run.held_out_accuracy() if is_trained else None
@@ -195,7 +195,7 @@ def train(
             command=options.command(path.name),
             notes=_notes(name, stage, is_trained),
         )
-        trace = replace(trace, provenance=provenance, schedule=schedule if is_main else ())
+        trace = replace(trace, provenance=provenance, schedule=schedule if is_main and is_trained else ())
         recorded[stage.name] = report, builder, trace
         folder = path.with_name(f"{stage.trace_name(name)}{SUFFIX}")
         write_trace(trace, folder, builder.half_precision_weights() if keep_weights and is_main else None)

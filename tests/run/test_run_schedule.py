@@ -21,7 +21,7 @@ def step(name, passes=(), schedule=()):
 
 def test_the_run_adds_the_steps_of_every_stage_and_needs_them_all(tmp_path):
     search = SparsifyPass("fc:mask_search", "mask_search", "fc", 1 << 20, 1 << 19, 0)
-    schedule = ({"steps": 5, "trace": "main"}, {"steps": 1, "trace": "main-tail"})
+    schedule = ({"steps": 5, "trace": "main.nmtrace"}, {"steps": 1, "trace": "main-tail.nmtrace"})
     write_trace(step("main", (search,), schedule), tmp_path / "main.nmtrace")
     main = simulate(ARCH, tmp_path / "main.nmtrace")
     assert simulate_run(ARCH, tmp_path / "main.nmtrace", result=main) == {}

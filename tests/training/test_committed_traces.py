@@ -19,6 +19,7 @@ from nmsim.workload.gemm import PHASES
 from nmsim.workload.history import read_history
 from nmsim.workload.legality import usable_structure
 from nmsim.workload.store import read_trace
+from nmsim.workload.summary import check_trace
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 NAMES = sorted(folder.name.removesuffix(".nmtrace") for folder in WORKLOADS.glob("*.nmtrace"))
@@ -161,13 +162,18 @@ def test_a_run_has_a_schedule_whose_stages_are_beside_it_and_a_history(name):
     steps = trace.provenance.hyper_parameters["steps"]
     assert sum(entry["steps"] for entry in trace.schedule) == steps
     for entry in trace.schedule:
-        assert gemm_flops(trace_of(entry["trace"])) == gemm_flops(trace)
+        assert gemm_flops(read_trace(WORKLOADS / entry["trace"])) == gemm_flops(trace)
     history = read_history(WORKLOADS / f"{name}.nmtrace")
     assert history is not None
     assert (history.step[0], history.step[-1]) == (1, steps)
     assert history.loss[-1] < history.loss[0] / 1.5
     if trace.provenance.recipe == "sr-ste":
         assert history.flip_rate[-1] < max(history.flip_rate[:3])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_about_a_committed_trace_is_surely_not_meant(name):
+    assert check_trace(WORKLOADS / f"{name}.nmtrace") == []
 
 
 def test_recipes_differ_in_masks_and_not_in_arithmetic():
