@@ -52,9 +52,7 @@ def write_readme(folder: Path, results: Mapping[str, Mapping[str, Any]], runs: S
         parts.append(_accuracy_table(task, results))
         traces = [run.name for run in runs if run.committed and run.task == task and (folder / f"{run.name}.nmtrace").is_dir()]
         parts.append(_cost_table(folder, traces, dict.fromkeys(traces, BATCH[task])))
-    parts.append(
-        "## Longer runs\n\nThe character GPT of width 512, four blocks, context 256, 1,000 steps, before the recipes had stages.\n"
-    )
+    parts.append("## A longer run\n\nThe character GPT of width 512, four blocks, context 256, 1,000 steps.\n")
     longer = ["gpt_w512_dense", "gpt_w512_sr_ste_2to4"]
     parts.append(_cost_table(folder, longer, dict.fromkeys(longer, BATCH["gpt_w512"])))
     parts.append(
