@@ -1,4 +1,5 @@
-"""Draw what simulating costs: k-tile events a second against the L2 hit rate, processor seconds against K and batch.
+"""Draw what simulating costs: k-tile events a second against the L2 hit rate, processor seconds against K and against the batch,
+with and without leaping over steady states.
 
 Run from the root of the repository: `python -m benchmarks.draw_costs`; writes docs/images/simulation_cost.svg and .csv.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -14,14 +16,21 @@ import matplotlib as mpl
 from benchmarks.measure import ROOT, ampere_spec, cpu_seconds
 from benchmarks.test_engines import events_per_second, plan_of, reuse, with_l2
 from nmsim.arch.spec import GpuSpec
-from nmsim.run.choice import RunOptions, run_at
+from nmsim.hw.chip_compiled import CompiledChip
+from nmsim.hw.timing import ChipTiming, chip_timing
+from nmsim.mapping.plan import KernelPlan
+from nmsim.run.mainloops import mainloop_timing
 
 IMAGE = ROOT / "docs" / "images" / "simulation_cost.svg"
 CAPACITIES_BYTES = [1 << 30, *(1 << bits for bits in range(24, 17, -1)), 1]
-K_SIZES = [1 << bits for bits in range(8, 17)]
+K_SIZES = [1 << bits for bits in range(9, 17)]
 TOKENS = [1 << bits for bits in range(9, 18)]
 INPUTS, OUTPUTS = 1024, 4096
-BLUE, ORANGE, GREY = "#2f6fab", "#c8641e", "#8a8a8a"
+WHOLE_L2_BYTES = 2 << 30
+"""An L2 that holds all operands of the largest kernel drawn, twice."""
+MEMORIES = {"cold, from DRAM": "#c8641e", "all in the L2": "#2f6fab", "memory that answers at once": "#3a8a4d"}
+"""What the operands come from, each with its colour."""
+BLUE = "#2f6fab"
 
 
 class Point(NamedTuple):
@@ -39,39 +48,57 @@ def points(spec: GpuSpec) -> Iterator[Point]:
         rate, outcome = events_per_second(spec, with_l2(spec, capacity_bytes), plan)
         yield Point("events per second by hit rate", 1 - outcome.block_misses / outcome.block_lookups, rate)
     for k in K_SIZES:
-        yield Point("cpu seconds by k", k, _seconds(spec, 2048, 2048, k))
+        yield from _costs(spec, "k", k, plan_of(spec, 2048, 2048, k))
     for tokens in TOKENS:
-        yield Point("cpu seconds by tokens", tokens, _seconds(spec, tokens, OUTPUTS, INPUTS))
+        yield from _costs(spec, "tokens", tokens, plan_of(spec, tokens, OUTPUTS, INPUTS))
 
 
-def _seconds(spec: GpuSpec, m: int, n: int, k: int) -> float:
-    plan = plan_of(spec, m, n, k)
-    return cpu_seconds(lambda: run_at(spec, plan, spec.clock.boost_mhz, RunOptions()), rounds=3)
+def _costs(spec: GpuSpec, axis: str, x: int, plan: KernelPlan) -> Iterator[Point]:
+    """Processor seconds of one kernel by where its operands come from, with and without leaping."""
+    cold = chip_timing(spec, spec.clock.boost_mhz)
+    timings = dict(zip(MEMORIES, (cold, with_l2(spec, WHOLE_L2_BYTES), replace(cold, ideal_memory=1)), strict=True))
+    for memory, timing in timings.items():
+        for skip, name in ((True, "with leaps"), (False, "without")):
+            yield Point(
+                f"cpu seconds by {axis}, {memory}, {name}", x, _seconds(spec, timing, plan, warm=memory == "all in the L2", skip=skip)
+            )
+
+
+def _seconds(spec: GpuSpec, timing: ChipTiming, plan: KernelPlan, *, warm: bool, skip: bool) -> float:
+    """Of one run; a warm one starts from what the run before left."""
+    mainloop = mainloop_timing(spec, plan.mainloop, plan.occupancy).ticks()
+    chip = CompiledChip(timing, plan, mainloop, skip=skip)
+    chip.run()
+    if warm:
+        return cpu_seconds(chip.run, rounds=3)
+    return cpu_seconds(lambda: CompiledChip(timing, plan, mainloop, skip=skip).run(), rounds=3)
 
 
 def draw(measured: list[Point]) -> None:
-    """Two panels as one SVG, the same bytes for the same numbers."""
+    """Three panels as one SVG, the same bytes for the same numbers."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     mpl.rcParams.update(
         {"svg.hashsalt": "nmsim", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3), layout="constrained")
+    figure, (left, *right) = plt.subplots(1, 3, figsize=(11.5, 3.6), layout="constrained")
     rates = [point for point in measured if point.panel.startswith("events")]
     left.plot([point.x for point in rates], [point.y / 1e6 for point in rates], "o-", color=BLUE, ms=4)
     left.set(xlabel="L2 hit rate of block look-ups", ylabel="million k-tile events a second", yscale="log")
     left.set_title("4096³, L2 capacity varied")
-    for panel, label, colour in (
-        ("cpu seconds by k", "K, with m = n = 2048", BLUE),
-        ("cpu seconds by tokens", f"tokens, with {INPUTS} inputs, {OUTPUTS} outputs", ORANGE),
+    for axes, axis, title in zip(
+        right, ("k", "tokens"), ("K, with m = n = 2048", f"tokens, with {INPUTS} inputs, {OUTPUTS} outputs"), strict=True
     ):
-        line = [point for point in measured if point.panel == panel]
-        right.loglog([point.x for point in line], [point.y for point in line], "o-", color=colour, ms=4, label=label)
-    last = [point for point in measured if point.panel == "cpu seconds by tokens"][-1]
-    right.loglog([last.x / 64, last.x], [last.y / 64, last.y], ":", color=GREY, label="proportional")
-    right.set(xlabel="K, or tokens in the batch", ylabel="processor seconds a kernel", title="dense FP16, memory modelled")
-    right.legend(frameon=False)
+        for memory, colour in MEMORIES.items():
+            for name, style in (("without", "s:"), ("with leaps", "o-")):
+                line = [point for point in measured if point.panel == f"cpu seconds by {axis}, {memory}, {name}"]
+                axes.loglog(
+                    [point.x for point in line], [point.y for point in line], style, color=colour, ms=3.5, label=f"{memory}, {name}"
+                )
+        axes.set(xlabel=title.split(",")[0], ylabel="processor seconds a kernel", title=title)
+        axes.set_ylim(1e-4, 2)
+    right[0].legend(frameon=False, fontsize=7)
     figure.savefig(IMAGE, metadata={"Date": None})
 
 

@@ -36,8 +36,8 @@ def reuse(spec: GpuSpec) -> KernelPlan:
 
 
 def stream(spec: GpuSpec) -> KernelPlan:
-    """A batch of one-tile GEMMs: every operand byte comes from DRAM, and some again where blocks wait too long for their readers."""
-    return plan_of(spec, TILE[0], TILE[1], 8192, batch=432)
+    """A one-tile GEMM for each SM: every operand byte comes from DRAM, once."""
+    return plan_of(spec, TILE[0], TILE[1], 16384, batch=spec.sm.count)
 
 
 def with_l2(spec: GpuSpec, capacity_bytes: int) -> ChipTiming:

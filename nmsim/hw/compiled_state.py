@@ -149,7 +149,7 @@ def aligned_zeros(words: int) -> Int64:
 
 def new_dram(timing: ChipTiming, tensors: Int64) -> DramState:
     """Idle channels, all rows closed; room for the pieces of any block of `tensors`."""
-    pieces = [block_chunks([int(word) for word in t], 0, 0, timing.interleave_shift)[2] for t in tensors]
+    pieces = [block_chunks(t, 0, 0, timing.interleave_shift)[2] for t in tensors.tolist()]
     banks = aligned_zeros(timing.channels * (timing.bank_mask + 1) * BANK_WORDS)
     banks[OPEN_ROW::BANK_WORDS] = -1
     channels = aligned_zeros(timing.channels * CHANNEL_WORDS)

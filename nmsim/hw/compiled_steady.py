@@ -114,7 +114,8 @@ def run_alone(loop, periods, sms, steady, sm, slot, now):
 def run_together(timing, loop, tables, l2, sms, totals, steady, slot, now):
     """At a k-tile of the anchor's (the first slot that comes by): where the state is that of an earlier one but for a shift, leap.
 
-    A state is kept at the first, second, fourth ... of these occasions, so that any period is found that lasts long enough.
+    A state is kept at the second, fourth, eighth ... of these occasions, so that any period is found that lasts long enough, and
+    none is kept (which takes as long as some hundred k-tiles) where CTAs begin and end all the time.
     """
     if steady.words[STEADY_ANCHOR] < 0:
         steady.words[STEADY_ANCHOR] = slot
@@ -127,7 +128,7 @@ def run_together(timing, loop, tables, l2, sms, totals, steady, slot, now):
     if same and _holds_operands(timing, loop, tables, l2, sms, then):
         _leap(loop, l2, sms, totals, steady, now)
         steady.words[STEADY_SAVED] = 0
-    elif marks & (marks - 1) == 0:
+    elif marks > 1 and marks & (marks - 1) == 0:
         steady.words[STEADY_SAVED], steady.words[STEADY_TICK] = 1, now
         steady.words[STEADY_LOOKUPS] = l2.scalars[LOOKUPS_EVER]
         _copy(sms.slots, steady.slots)

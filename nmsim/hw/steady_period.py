@@ -22,9 +22,13 @@ def steady_period(timing: ChipTiming, plan: KernelPlan) -> int:
     held = int((plan.tensors[:, box.ROW_COUNT] * plan.tensors[:, box.PITCH]).sum())
     if held > timing.l2_capacity:
         return 0
-    descriptors = [[int(word) for word in t] for group in plan.operands for t in group]
-    periods = [_period(t, plan.mainloop.cta_tile[2], timing.partition_mask + 1) for t in descriptors]
-    return max(periods) if all(periods) else 0
+    longest = 1
+    for t in plan.operands.reshape(-1, box.FIELDS).tolist():
+        period = _period(t, plan.mainloop.cta_tile[2], timing.partition_mask + 1)
+        if not period:
+            return 0
+        longest = max(longest, period)
+    return longest
 
 
 def _period(t: list[int], tile_k: int, partitions: int) -> int:
