@@ -108,6 +108,16 @@ def _begin(timing, loop, tables, levels, dram, l2, sms, totals, sm, slot, now):
 
 
 @rule
+def _send_away(loop, sms, sm, done):
+    """CTAs that have nothing left to do but ask for the pipe again ask for it when it is free."""
+    for place in range(sm * loop[LOOP_OCCUPANCY] * SLOT_WORDS, (sm + 1) * loop[LOOP_OCCUPANCY] * SLOT_WORDS, SLOT_WORDS):
+        event = sms.slots[at(place + EVENT)]
+        asked = sms.slots[at(place + ASKED)] > sms.slots[at(place + K_TILE)]
+        again = asked & (event_rank(event) == START) & (event_tick(event) < done)
+        sms.slots[at(place + EVENT)] = event_word(done, START) if again else event
+
+
+@rule
 def _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slot, now):
     """One k-tile into the pipe, or as many as can be foretold, once it is free: of the CTAs that wait, the oldest comes first.
 
@@ -138,6 +148,7 @@ def _start(timing, loop, tables, periods, dram, l2, sms, totals, steady, sm, slo
     sms.sms[at(own + RESERVED)] += done - start
     sms.sms[at(own + STARTED)] += 1
     sms.slots[at(place + K_TILE)] = k_tile + 1
+    _send_away(loop, sms, sm, done)
     if k_tile + 1 == k_tiles:
         _wait_for(sms, slot, done + loop[LOOP_DRAIN], EPILOGUE)
     elif ahead == k_tile:
