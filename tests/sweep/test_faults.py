@@ -14,7 +14,7 @@ import pytest
 from nmsim.result.points import POINT, SWEEP
 from nmsim.sweep.executors import InProcess
 from nmsim.sweep.plan import plan_points
-from nmsim.sweep.run import run_sweep
+from nmsim.sweep.run import LOCK, run_sweep
 from nmsim.sweep.spec import read_sweep_spec
 from tests.sweep.processes import alive, bytes_of, children, until
 
@@ -54,6 +54,25 @@ def command(study: Path, out: Path, *options: str) -> list[str]:
 def started(study: Path, out: Path, jobs: int) -> subprocess.Popen[str]:
     words = command(study, out, "--jobs", str(jobs))
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+
+
+def test_killed_twice_and_started_again_it_is_complete_and_no_worker_is_left(study: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    workers: list[int] = []
+    for goal in (2, 8):
+        sweep = started(study, out, 2)
+        until(lambda goal=goal: finished(out) >= goal)  # type: ignore[misc]
+        workers += children(sweep.pid)
+        sweep.kill()
+        sweep.wait()
+    until(lambda: not any(map(alive, workers)))
+    left = bytes_of(out)
+    kept = {name: content for name, content in left.items() if not name.startswith(".")}
+    assert all(whole[name] == content for name, content in kept.items())
+    assert finished(out) < 16
+    assert subprocess.run(command(study, out, "--jobs", "2"), cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert bytes_of(out) == whole
+    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {LOCK}
 
 
 @pytest.mark.slow
