@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
@@ -60,13 +60,13 @@ def _serve(queue: _Queue, executor: Executor, capacity: Callable[[], int], at_mo
         alone = len(running) == 1
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             given = running.pop(future)
-            error = future.exception()
+            error = CancelledError() if future.cancelled() else future.exception()
             if error is None:
                 done = future.result()
                 queue.give_back(given[len(done.outcomes) :])
                 yield done
                 continue
-            broken |= isinstance(error, BrokenExecutor)
+            broken |= isinstance(error, BrokenExecutor | CancelledError)  # cancelled: a cluster lost its scheduler
             if alone and given in queue.alone and len(given) == 1:
                 yield Done([failed(given[0].key, given[0], "worker", _death(error))], 0.0)
             else:

@@ -27,10 +27,12 @@ def task(number: int, group: int) -> Task:
 
 
 class Fake(Executor):
-    """Workers that take calls in random order, hand back a random part, and die over the points in `deadly`."""
+    """Workers that take calls in random order, hand back a random part, and die over the points in `deadly`: one
+    worker alone, with the whole pool, or with the scheduler.
+    """
 
-    def __init__(self, seed: int, workers: int, deadly: frozenset[str], *, whole_pool: bool) -> None:
-        self.random, self.workers, self.deadly, self.whole_pool = random.Random(seed), workers, deadly, whole_pool
+    def __init__(self, seed: int, workers: int, deadly: frozenset[str], death: str) -> None:
+        self.random, self.workers, self.deadly, self.death = random.Random(seed), workers, deadly, death
         self.simulated: Counter[str] = Counter()
         self.most_at_once = self.opened = 0
         self._waiting: list[tuple[Future[Any], Sequence[Task]]] = []
@@ -59,12 +61,16 @@ class Fake(Executor):
         future, tasks = self._waiting.pop(self.random.randrange(len(self._waiting)))
         done = tasks[: self.random.randint(1, len(tasks))]
         if any(one.key in self.deadly for one in done):
-            future.set_exception(BrokenExecutor("a worker died") if self.whole_pool else RuntimeError("killed worker"))
-            if self.whole_pool:
-                self._broken = True
-                for other, _ in self._waiting:
-                    other.set_exception(BrokenExecutor("a worker died"))
-                self._waiting = []
+            self._waiting.append((future, tasks))
+            lost = [future] if self.death == "worker" else [other for other, _ in self._waiting]
+            for other in lost:
+                if self.death == "scheduler":
+                    other.cancel()
+                    other.set_running_or_notify_cancel()
+                else:
+                    other.set_exception(BrokenExecutor("a worker died") if self.death == "pool" else RuntimeError("killed worker"))
+            self._waiting = [one for one in self._waiting if one[0] not in lost]
+            self._broken = self.death != "worker"
             return
         self.simulated.update(one.key for one in done)
         future.set_result(Done([Outcome(one.key, {}, [{"status": "ok"}]) for one in done], 0.0))
@@ -86,14 +92,14 @@ def drive(tasks: Sequence[Task], fake: Fake, monkeypatch: pytest.MonkeyPatch) ->
     workers=st.integers(1, 4),
     groups=st.lists(st.integers(0, 3), max_size=60),
     deadly=st.frozensets(st.integers(0, 59), max_size=3),
-    whole_pool=st.booleans(),
+    death=st.sampled_from(["worker", "pool", "scheduler"]),
 )
 def test_every_point_is_reported_once_and_only_deadly_ones_as_failed(
-    seed: int, workers: int, groups: list[int], deadly: frozenset[int], whole_pool: bool
+    seed: int, workers: int, groups: list[int], deadly: frozenset[int], death: str
 ) -> None:
     tasks = [task(number, group) for number, group in enumerate(groups)]
     doomed = frozenset(str(number) for number in deadly if number < len(tasks))
-    fake = Fake(seed, workers, doomed, whole_pool=whole_pool)
+    fake = Fake(seed, workers, doomed, death)
     with pytest.MonkeyPatch.context() as patch:
         outcomes = drive(tasks, fake, patch)
     assert Counter(outcome.key for outcome in outcomes) == Counter(one.key for one in tasks)
@@ -103,7 +109,7 @@ def test_every_point_is_reported_once_and_only_deadly_ones_as_failed(
 
 
 def test_workers_share_a_single_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(1, 4, frozenset(), whole_pool=True)
+    fake = Fake(1, 4, frozenset(), "pool")
     drive([task(number, 0) for number in range(40)], fake, monkeypatch)
     assert fake.most_at_once == 4
 
@@ -114,6 +120,6 @@ def test_points_of_a_group_stay_side_by_side() -> None:
 
 
 def test_nothing_to_do_opens_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake(1, 2, frozenset(), whole_pool=True)
+    fake = Fake(1, 2, frozenset(), "pool")
     assert drive([], fake, monkeypatch) == []
     assert fake.opened == 0
