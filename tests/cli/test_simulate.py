@@ -134,7 +134,7 @@ def test_options_reach_the_simulation(nmsim: Run, ampere: Path, trace: Path) -> 
     one_four = simulated(nmsim, ampere, trace, "--baseline", "dense", "--pattern", "1:4")
     assert any("1:4 runs as 2:4" in row["reason"] for row in one_four["rows"])
     as_int8 = simulated(nmsim, ampere, trace, "--baseline", "dense", "--dtype", "int8")
-    assert any("_int8_" in row["kernel"] for row in as_int8["rows"])
+    assert any("_s8_" in row["kernel"] for row in as_int8["rows"])
     slow_engine = simulated(nmsim, ampere, trace, "--baseline", "dense", "--engine", "simpy")
     assert slow_engine["total"] == plain["total"]
 

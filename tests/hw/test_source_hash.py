@@ -86,7 +86,7 @@ def test_an_edited_sm_level_is_simulated_again_and_an_unedited_one_is_not(tree: 
     kept.write_text(kept.read_text().replace(f"{before['period'][0][0]}, ", "12345, ", 1))
     assert run_in(tree, ampere, cache, MAINLOOP_ONLY)["period"][0][0] == 12345  # it was read back, not simulated
 
-    edit(port, "nbytes * passes", "8 * nbytes * passes")
+    edit(port, "port_bytes, self._rate)", "8 * port_bytes, self._rate)")
     edited = run_in(tree, ampere, cache, MAINLOOP_ONLY)
     assert edited["period"][0][0] > before["period"][0][0]
     assert edited["period"][0][0] != 12345
