@@ -87,7 +87,7 @@ class Context:
     most_macs: int | None = None
     """Larger GEMMs are left out."""
     curves: bool = True
-    """Whether simulated curves without a published counterpart are wanted too."""
+    """Whether curves are wanted in full, and those without a published counterpart too."""
     data: Path | None = None
     """The user's own measurements instead of the shipped ones (suite gemm)."""
     progress: Progress = lambda done, of, what: None
