@@ -34,7 +34,7 @@ class RunOptions:
 
 def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
     """The machine with a library of one kernel template, its K never split."""
-    return spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": (tile,), "max_split_k": 1})})
+    return spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": (tile,), "nm_tiles": (), "max_split_k": 1})})
 
 
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:

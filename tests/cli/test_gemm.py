@@ -186,6 +186,8 @@ def test_a_kernel_can_be_forced(nmsim: Run, ampere: Path) -> None:
     slow = gemm_json(nmsim, ampere, *SHAPE, *options, "--registers", 72)
     assert slow["kernel"] == "s16816gemm_f16_64x64_64x1_linear_sync_reloaded"
     assert (slow["cta_tile"], slow["occupancy"]) == ([64, 64, 64], 7)
+    sparse = gemm_json(nmsim, ampere, *SHAPE, "--pattern", "2:4", "--cta", "64x32x64")
+    assert sparse["kernel"] == "s16832spgemm_2:4_f16_64x32_64x2"
     assert slow["cycles"] > 2 * gemm_json(nmsim, ampere, *SHAPE, "--cta", "64x64x64")["cycles"]
 
 

@@ -81,7 +81,7 @@ MACHINE = [
     Row("SM write port", SHORT, [f"noc.sm_write_bytes_per_cycle={FREE}"], 0.06, on=[*FREE_DRAM, "dram.refresh_ns=0"]),
     Row("CTA launch", TINY, ["sm.cta_launch_cycles=0"], 0.03),
     Row("shared-memory bandwidth", SMALL, ["shared_memory.bank_bytes=4096"], 0.08),
-    Row("shared-memory latency", SMALL, ["shared_memory.latency_cycles=0"], 0.02),
+    Row("shared-memory latency", SMALL, ["shared_memory.latency_cycles=0"], 0.02, on=["shared_memory.latency_cycles=100"]),
     Row(
         "metadata decode rate",
         MIDDLE_SPARSE,
