@@ -54,12 +54,12 @@ def conv_operands(phase: Phase, geometry: ConvGeometry) -> tuple[Operand, Operan
 
 
 def hand_count_macs(phase: Phase, dimensions: Dimensions, geometry: ConvGeometry | None = None) -> int:
-    """MACs that an entry states: m*n*k*l, except that a strided convolution's `backward_data` counts as its forward.
+    """MACs that an entry states: m*n*k*l, except that a convolution's `backward_data` counts as its forward.
 
-    A stride s leaves only one in s_h*s_w taps of each input pixel with a gradient to multiply: the residue GEMMs that run
-    hold those, and their number is the forward's.
+    Every product of its forward has one in its gradient; the others of m*n*k have a zero for a factor, between the pixels of dY
+    where there is a stride, and around them where the padding is less than the filter reaches.
     """
-    if geometry is not None and phase == "backward_data" and (geometry.stride_h > 1 or geometry.stride_w > 1):
+    if geometry is not None and phase == "backward_data":
         dimensions = conv_dimensions("forward", geometry)
     m, n, k, l = dimensions  # noqa: E741 - the field's name for the batch dimension of a GEMM
     return m * n * k * l

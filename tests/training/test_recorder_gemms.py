@@ -132,6 +132,16 @@ def test_dilated_convolutions_reach_further_and_multiply_as_often():
     assert gemm_flops(trace) == counted
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_a_convolution_multiplies_as_often_in_each_phase_whatever_its_padding(padding):
+    """Without padding dX has more pixels than Y, with much of it fewer; dX = sum over taps of dY W has a term for each of Y's."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 8, 3, padding=padding), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    trace, counted = recorded(model, torch.randn(2, 1, 6, 6), torch.randint(3, (2,)))
+    pixels = 2 * (4 + 2 * padding) ** 2
+    assert [gemm.macs for gemm in trace.gemms if gemm.module == "1"] == [pixels * 4 * 9 * 8] * 3
+    assert gemm_flops(trace) == counted
+
+
 def test_one_dimensional_convolutions_have_height_one_and_three_dimensional_ones_are_refused():
     model = nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 6, 3))
     trace, counted = recorded(model, torch.randn(2, 4, 6), torch.randint(3, (2,)))
