@@ -48,6 +48,9 @@ def train(
     tile_wise_density: Annotated[
         list[str] | None, typer.Option(metavar="D", help="Plan the tile-wise baseline at this density, e.g. 1/2; may be repeated.")
     ] = None,
+    tile_wise_least_share: Annotated[
+        float, typer.Option(metavar="S", help="Share of its weights that the baseline leaves every layer, up to its density.")
+    ] = 0.0,
     weights: Annotated[bool, typer.Option("--weights", help="Also store the float16 master weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -91,6 +94,7 @@ def train(
         recipe_options=_pairs(recipe_option or [], "--recipe-option"),
         payload_limit_bytes=DEFAULT_PAYLOAD_LIMIT_BYTES if mask_payload_limit is None else mask_payload_limit,
         tile_wise_densities=DEFAULT_DENSITIES if tile_wise_density is None else tuple(map(_density, tile_wise_density)),
+        tile_wise_least_share=tile_wise_least_share,
     )
     _run(options, trace, weights, as_json)
 

@@ -8,7 +8,8 @@
 `tvw`              tile-wise tiles, 2:4 along their rows in `forward` (Guo et al., arXiv 2402.10876)
 =================  ================================================================================================
 
-Only their densities are recorded, so that which blocks and elements are kept is an assumption. On the CUDA cores a product takes
+Only their densities are recorded, so that which blocks and elements are kept is an assumption; of a step that was trained with TEW
+the restored share of each layer is recorded, and `traced` runs it as `tew` does. On the CUDA cores a product takes
 2 flops a kept weight and token at the FP32 rate, or the time of its operands' bytes: no gather, no index arithmetic, no
 imbalance is charged, so that no real kernel is faster. None of them falls back to dense where that would be faster.
 """
@@ -27,6 +28,7 @@ from nmsim.mapping.tile_wise import lower_tile_vector_wise, lower_tile_wise
 from nmsim.run.native import native_pattern
 from nmsim.run.schemes import Lowered, lower, tile_wise_density
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.trace import TileWisePlan, Trace
@@ -61,12 +63,26 @@ class Formatted:
 
 
 def lower_format(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Formatted:
-    """`gemm` in the format that `scheme` names; dense where the layer is not pruned."""
+    """`gemm` in the format that `scheme` names; dense where the layer is not pruned. `traced` is a layer recorded as TEW."""
     plan = trace.tile_wise.get(tile_wise_density(trace), {}).get(gemm.module)
     tile_wise = lower(spec, trace, gemm, "tile_wise")
     if plan is None or not tile_wise.ran_sparse:
         return Formatted(tile_wise.reason.replace("tile-wise", scheme.replace("_", "-")), tile_wise)
-    return FORMATS[scheme](spec, trace, gemm, tile_wise)
+    return FORMATS["tew" if scheme == "traced" else scheme](spec, trace, gemm, tile_wise)
+
+
+def recorded_remainder(trace: Trace, gemm: Gemm) -> float:
+    """Share of the weights of `gemm`'s layer that its recorded mask keeps outside the tiles of its plan; 0 where it was not pruned so."""
+    plan = trace.tile_wise.get(trace.own_density or "", {}).get(gemm.module)
+    if plan is None:
+        return 0.0
+    masks = [
+        other.b.mask
+        for other in trace.gemms
+        if other.module == gemm.module and other.b.structure == "tile_wise" and other.b.mask is not None
+    ]
+    in_tiles = kept_macs(plan.columns, plan.rows, plan.tile_width) / (plan.columns.size * plan.rows.shape[1])
+    return max(0.0, trace.masks[masks[0]].density - in_tiles) if masks else 0.0
 
 
 def _density(trace: Trace) -> float:
@@ -107,8 +123,9 @@ def _unstructured(spec: GpuSpec, trace: Trace, gemm: Gemm, tile_wise: Lowered) -
 
 
 def _tile_element_wise(spec: GpuSpec, trace: Trace, gemm: Gemm, tile_wise: Lowered) -> Formatted:
-    reason = f"{tile_wise.reason}; {RESTORED:.0%} of its elements restored, on the CUDA cores"
-    return Formatted(reason, tile_wise, _on_cuda_cores(gemm, RESTORED, index_bits=8 * INDEX_BYTES, name="tew_remainder"))
+    restored = recorded_remainder(trace, gemm) or RESTORED
+    reason = f"{tile_wise.reason}; {restored:.1%} of its elements restored, on the CUDA cores"
+    return Formatted(reason, tile_wise, _on_cuda_cores(gemm, restored, index_bits=8 * INDEX_BYTES, name="tew_remainder"))
 
 
 def _tile_vector_wise(spec: GpuSpec, trace: Trace, gemm: Gemm, tile_wise: Lowered) -> Formatted:

@@ -55,7 +55,7 @@ def _dense(gemm: Gemm, reason: str) -> Lowered:
 
 def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
     """Sparse where an operand's mask allows it along this reduction, and the machine holds a pattern that contains it."""
-    if _is_pruned_tile_wise(trace, gemm):
+    if is_pruned_tile_wise(trace, gemm):
         return _tile_wise(trace, gemm)
     usable: list[tuple[NMPattern, str, str]] = []
     refused: list[str] = []
@@ -101,7 +101,7 @@ def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:
     return Lowered(problem, key, True, reason, "dense", tile_wise=True)
 
 
-def _is_pruned_tile_wise(trace: Trace, gemm: Gemm) -> bool:
+def is_pruned_tile_wise(trace: Trace, gemm: Gemm) -> bool:
     """True for every product of a layer whose recorded weight is tile-wise: pruned weights are not trained, so dW has its blocks too."""
     if gemm.module not in trace.tile_wise.get(trace.own_density or "", {}) or is_attention_product(gemm):
         return False

@@ -15,10 +15,10 @@ from nmsim.result.rows import KernelRow
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.run.bound import bound_of
 from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
-from nmsim.run.formats import FORMATS, lower_format
+from nmsim.run.formats import FORMATS, lower_format, recorded_remainder
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import kernel_energy
-from nmsim.run.schemes import Lowered, lower
+from nmsim.run.schemes import Lowered, is_pruned_tile_wise, lower
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.trace import Operator, SparsifyPass, Trace
@@ -76,12 +76,13 @@ class Simulator:
         works = []
         for index, gemm in enumerate(trace.gemms):
             progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
-            if scheme in FORMATS:
+            if scheme in FORMATS or (scheme == "traced" and recorded_remainder(trace, gemm)):
                 works += self._format_works(trace, gemm, scheme)
                 continue
             works.append(self._gemm_work(trace, gemm, scheme))
             works += self._transposition_works(gemm, works[-1])
-            if scheme == "tile_wise" and works[-1].ran_sparse and gemm.phase == "backward_data":
+            in_tiles = scheme == "tile_wise" or (scheme == "traced" and is_pruned_tile_wise(trace, gemm))
+            if in_tiles and works[-1].ran_sparse and gemm.phase == "backward_data":
                 works.append(self._zeroing_work(gemm))
         return works
 

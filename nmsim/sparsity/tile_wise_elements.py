@@ -36,16 +36,18 @@ def plan_network_with_elements(
     restored: float,
     tile_width: int = DEFAULT_TILE_WIDTH,
     mode: Literal["1d", "2d"] = "2d",
+    least_share: float = 0.0,
 ) -> dict[str, ElementPlan]:
     """Tiles that keep `density` - `restored` of the network's elements, and the largest `restored` of the others.
 
-    Both are shares of all elements, 0 < restored < density <= 1, else InputError; weights as for `plan_network`.
+    Both are shares of all elements, 0 < restored < density <= 1, else InputError; weights and `least_share`, which the tiles keep of
+    each weight, as for `plan_network`.
     """
     if not 0 < restored < density:
         raise InputError("the restored share lies between 0 and the density", path="restored", value=restored)
     if density > 1:
         raise InputError("a density is a share in (0, 1]", path="density", value=density)
-    plan = plan_network(weights, density - restored, tile_width, mode)
+    plan = plan_network(weights, density - restored, tile_width, mode, least_share)
     in_tiles = {name: mask_of_plan(*plan[name], tile_width) for name in weights}
     # Below every magnitude, so that what a tile keeps is not restored once more.
     scores = {name: np.where(in_tiles[name], -1.0, magnitudes(weight)) for name, weight in weights.items()}

@@ -79,6 +79,7 @@ class Run:
             batch=self.batch,
             payload_limit_bytes=options.payload_limit_bytes,
             tile_wise_densities=options.tile_wise_densities,
+            tile_wise_least_share=options.tile_wise_least_share,
         ) as builder:
             loss, logits = self._update(inputs, targets)
         return self._report(loss, logits, targets), builder

@@ -42,12 +42,15 @@ class TrainOptions:
     recipe_options: Mapping[str, str] = field(default_factory=dict)
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
     tile_wise_densities: tuple[str, ...] = DEFAULT_DENSITIES
+    tile_wise_least_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError("must be at least 1", path=f"--{name}", value=value)
+        if not 0 <= self.tile_wise_least_share < 1:
+            raise InputError("what each layer keeps is a share in [0, 1)", path="--tile-wise-least-share", value=self.tile_wise_least_share)
         if not 0 <= self.warmup_share < 1:
             raise InputError("the warm-up is a share of the steps in [0, 1)", path="--warmup", value=self.warmup_share)
         if self.learning_rate is not None and not self.learning_rate > 0:
@@ -69,6 +72,7 @@ class TrainOptions:
         given += [("--recipe-option", f"{key}={text}") for key, text in self.recipe_options.items()]
         if self.tile_wise_densities != DEFAULT_DENSITIES:
             given += [("--tile-wise-density", density) for density in self.tile_wise_densities]
+        given += [("--tile-wise-least-share", self.tile_wise_least_share or None)]
         limit = None if self.payload_limit_bytes == DEFAULT_PAYLOAD_LIMIT_BYTES else self.payload_limit_bytes
         given += [("--seed", self.seed), ("--threads", self.threads), ("--mask-payload-limit", limit)]
         return [(option, value) for option, value in given if value is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from nmsim.arch.spec import GpuSpec
 from nmsim.result.rows import KernelRow, SimulationResult
 from nmsim.run.formats import FORMATS, lower_format
 from nmsim.run.trace import simulate_trace
+from nmsim.sparsity.tile_wise import mask_of_plan
 from nmsim.workload.catalogue import conv_gemms, linear_gemms
 from nmsim.workload.gemm import ConvGeometry
 from nmsim.workload.trace import TileWisePlan, Trace
+from nmsim.workload.validate import trace_findings
 
 BIG = 1024
 
@@ -92,6 +95,38 @@ def test_tiles_of_twice_the_density_are_compressed_in_forward_only(result: Simul
 def test_dx_is_zeroed_where_tiles_add_to_it_and_nowhere_else(result: SimulationResult) -> None:
     zeroed = {one.scheme for one in result.rows if one.kernel == "zero_dX"}
     assert zeroed == {"tew", "tvw"} | ({"tile_wise"} if row(result, "tile_wise", "backward_data").ran_sparse else set())
+
+
+def test_a_layer_trained_with_tew_runs_its_tiles_and_its_own_remainder_as_traced(
+    big: Trace, spec: GpuSpec, make_trace: Callable[..., Trace]
+) -> None:
+    """Of a mask that keeps 51 % where its tiles keep 48 %, 3 % run on the CUDA cores; a mask within its tiles leaves nothing."""
+    plan = big.tile_wise["1/2"]["fc"]
+    tiles = mask_of_plan(plan.columns, plan.rows, plan.tile_width).T
+    outside = np.flatnonzero(~tiles.ravel())
+    mask = tiles.copy()
+    mask.ravel()[np.random.default_rng(0).choice(outside, round(0.03 * tiles.size), replace=False)] = True
+
+    def traced(kept: np.ndarray | None) -> SimulationResult:
+        key = None if kept is None else "fc.weight"
+        gemms = [
+            replace(gemm, b=replace(gemm.b, structure="tile_wise", mask=key)) if gemm.module == "fc" and gemm.b.role == "weight" else gemm
+            for gemm in big.gemms
+        ]
+        masks = {} if kept is None else {"fc.weight": kept}
+        trace = make_trace(gemms, masks, tile_wise=big.tile_wise, own_density="1/2")
+        assert list(trace_findings(trace)) == []
+        return simulate_trace(spec, trace, schemes=("traced", "tile_wise"))
+
+    with_elements, without = traced(mask), traced(None)
+    for phase in ("forward", "backward_data", "backward_weight"):
+        rows = [one for one in with_elements.rows if (one.scheme, one.phase, one.module) == ("traced", phase, "fc")]
+        remainder = next(one for one in rows if one.kernel == "tew_remainder")
+        assert remainder.counters["cuda_core_flops"] == pytest.approx(0.03 * 2 * 2048 * BIG * BIG, rel=0.01)
+        tiles_alone = [one for one in without.rows if (one.scheme, one.phase, one.module) == ("traced", phase, "fc")]
+        assert sum(one.cycles for one in rows) == pytest.approx(sum(one.cycles for one in tiles_alone) + remainder.cycles)
+        # Tiles that add to dX need it zeroed, whether they are the baseline's or the trained ones.
+        assert any(one.kernel == "zero_dX" for one in tiles_alone) == (phase == "backward_data")
 
 
 def test_a_convolution_has_blocks_too(spec: GpuSpec, make_trace: Callable[..., Trace]) -> None:

@@ -202,6 +202,21 @@ def test_the_tile_wise_baseline_of_a_dense_step_ranks_what_would_be_pruned():
     assert recorded(network(), tile_wise=False)[0].tile_wise == {}
 
 
+def test_the_tile_wise_baseline_leaves_every_layer_what_it_is_asked_to():
+    kept = {}
+    for least in (0.0, 0.2):
+        model = network()
+        with torch.no_grad():
+            model[1].weight.mul_(0.01)
+        plans = recorded(model, tile_wise_least_share=least)[0].tile_wise
+        plan = plans["1/4"]["1"]
+        kept[least] = kept_macs(plan.columns, plan.rows, plan.tile_width) / (plan.columns.size * plan.rows.shape[1])
+        # A share above the density asks for the density.
+        assert sum(kept_macs(one.columns, one.rows, one.tile_width) for one in plans["1/8"].values()) > 0
+    assert kept[0.0] < 0.1
+    assert kept[0.2] >= 0.2
+
+
 def test_recording_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -88,6 +88,7 @@ def test_a_lost_loss_ends_the_run_with_a_sentence():
         (("resnet", "--trace", "x.nmtrace", "--warmup", "1"), "the warm-up is a share of the steps"),
         (("resnet", "--trace", "x.nmtrace", "--lr", "-1"), "--lr: must be above 0"),
         (("resnet", "--trace", "x.nmtrace", "--recipe-option", "decay"), "--recipe-option: is KEY=VALUE, got 'decay'"),
+        (("resnet", "--trace", "x.nmtrace", "--tile-wise-least-share", "1"), r"what each layer keeps is a share in \[0, 1\), got 1.0"),
         (("resnet", "--trace", "x.nmtrace", "--tile-wise-density", "2"), "a density is a share between 0 and 1, got '2'"),
         (("resnet", "--trace", "x.nmtrace", "--data", "pydoc"), "the model reads images, got 'pydoc'; choose digits"),
     ],

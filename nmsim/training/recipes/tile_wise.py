@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nmsim.errors import InputError
 from nmsim.sparsity.tile_wise import DEFAULT_TILE_WIDTH, mask_of_plan, plan_network
 from nmsim.training.recipes.passes import gradient_mask_pass, prune_pass
 from nmsim.training.recipes.recipe import Recipe
@@ -32,12 +33,25 @@ KEPT_PER_CENT = (75, 65, 50, 45, 40, 35, 30, 25, 20, 15, 10, 5)
 @dataclass(frozen=True)
 class TileWise(Recipe):
     """The density to end at is the pattern's, N/M. `tile_width` outputs a tile; `dense_share` of the steps train dense first;
-    each stage on the way takes `stage_share` of them.
+    each stage on the way takes `stage_share` of them. Every layer keeps at least `least_share` of its elements: magnitudes, unlike
+    the authors' Taylor scores, don't compare across layers, and may all but empty one of small weights.
     """
 
     tile_width: int = DEFAULT_TILE_WIDTH
     dense_share: float = 0.2
     stage_share: float = 0.05
+    least_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_share <= self.tile_density(self.pattern.density):
+            fix = f"use 0 to {float(self.tile_density(self.pattern.density)):g}"
+            raise InputError(
+                "a layer can't be promised more than the whole keeps", path="--recipe-option least_share", value=self.least_share, fix=fix
+            )
+
+    def tile_density(self, density: Fraction) -> Fraction:
+        """What the tiles keep of the network where the mask keeps `density`."""
+        return density
 
     def stages(self, steps: int) -> tuple[Stage, ...]:
         """Dense, the densities on the way, and the density of the pattern."""
@@ -58,8 +72,8 @@ class TileWise(Recipe):
 
     def prune(self, layers: Sequence[SparseLayer], density: Fraction) -> None:
         """Plans the network at `density` from its weights; what was pruned before stays pruned as far as it ranks last."""
-        weights = matrices(layers)
-        for layer, (columns, rows) in zip(layers, plan_network(weights, float(density), self.tile_width).values(), strict=True):
+        plans = plan_network(matrices(layers), float(density), self.tile_width, least_share=self.least_share)
+        for layer, (columns, rows) in zip(layers, plans.values(), strict=True):
             shape = layer.to_gemm_layout(layer.weight).shape
             layer.keep_mask(torch.from_numpy(mask_of_plan(columns, rows, self.tile_width).T.copy()).reshape(shape))
             layer.tile_wise = str(density), TileWisePlan(self.tile_width, columns, rows)

@@ -107,10 +107,12 @@ class Assembler:
     def _weight_operand(self, operand: Operand, parameter: str, module: str, phase: Phase, stored: Tensor, convolution: bool) -> Operand:
         mask = _as_numpy(self._finder.find(parameter, phase, stored, convolution))
         owner = self._modules.get(module)
-        if isinstance(owner, SparseLayer) and owner.tile_wise is not None and _obeys(mask, owner.tile_wise[1]):
+        if isinstance(owner, SparseLayer) and owner.tile_wise is not None:
             self.pruned.add(module)
             self.tile_wise[module] = owner.tile_wise
-            return replace(operand, structure="tile_wise")
+            # The plan says what the tiles keep; a mask is needed only for what lies outside them.
+            key = None if _obeys(mask, owner.tile_wise[1]) else self.shelf.shelve(weight_path(parameter), mask, {}, of_a_weight=True)
+            return replace(operand, structure="tile_wise", mask=key)
         stated = owner.recipe.pattern if isinstance(owner, SparseLayer) else self._pattern
         structured = self.shelf.structured(operand, weight_path(parameter), mask, stated)
         if structured.structure != "dense":

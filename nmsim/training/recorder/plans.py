@@ -19,15 +19,20 @@ def own_density(masks: Iterable[MaskRecord]) -> str | None:
     return str(found.pop()) if len(found) == 1 else None
 
 
-def tile_wise_plans(weights: Mapping[str, NDArray[Any]], own: str | None, asked: Sequence[str]) -> dict[str, dict[str, TileWisePlan]]:
-    """density -> module -> plan of the weights [K, N], ranked over all of them, at the densities asked for and the trace's own."""
+def tile_wise_plans(
+    weights: Mapping[str, NDArray[Any]], own: str | None, asked: Sequence[str], least_share: float = 0.0
+) -> dict[str, dict[str, TileWisePlan]]:
+    """density -> module -> plan of the weights [K, N], ranked over all of them, at the densities asked for and the trace's own.
+
+    Each layer keeps at least `least_share` of its elements, or the density where that is less.
+    """
     if not weights:
         return {}
     densities = dict.fromkeys((*asked, own) if own is not None else asked)
     return {
         density: {
             module: TileWisePlan(DEFAULT_TILE_WIDTH, columns, rows)
-            for module, (columns, rows) in plan_network(weights, float(Fraction(density)), DEFAULT_TILE_WIDTH).items()
+            for module, (columns, rows) in plan_network(weights, share, DEFAULT_TILE_WIDTH, least_share=min(least_share, share)).items()
         }
-        for density in densities
+        for density, share in ((density, float(Fraction(density))) for density in densities)
     }

@@ -29,8 +29,9 @@ from nmsim.workload.trace import Operator, Provenance, ProvenanceKind, SparsifyP
 class TraceBuilder:
     """What `record` saw of a step; filled when its `with` block ends."""
 
-    def __init__(self, model: nn.Module, payload_limit_bytes: int, tile_wise_densities: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, payload_limit_bytes: int, tile_wise_densities: Sequence[str], least_share: float) -> None:
         self._model, self._payload_limit_bytes, self._tile_wise_densities = model, payload_limit_bytes, tile_wise_densities
+        self._least_share = least_share
         self._operators: tuple[Operator, ...] = ()
         self._assembler: Assembler | None = None
         self._batch = 0
@@ -110,7 +111,7 @@ class TraceBuilder:
         assert assembler is not None, "trace() has checked it"
         recorded = assembler.tile_wise
         own = next(iter(recorded.values()))[0] if recorded else own_density(records.values())
-        plans = tile_wise_plans(self._weights_to_rank(), own, self._tile_wise_densities)
+        plans = tile_wise_plans(self._weights_to_rank(), own, self._tile_wise_densities, self._least_share)
         if recorded and own is not None:
             plans[own] = {module: plan for module, (_, plan) in recorded.items()}
         return own, plans
@@ -136,6 +137,7 @@ def record(
     batch: int | None = None,
     tile_wise: bool = True,
     tile_wise_densities: Sequence[str] = DEFAULT_DENSITIES,
+    tile_wise_least_share: float = 0.0,
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
 ) -> Iterator[TraceBuilder]:
     """Records one training step of `model`, all of it inside the `with` block: forward, loss, backward, optimiser.
@@ -143,11 +145,12 @@ def record(
     `masks` maps a parameter's name or a module's path to its mask; without it masks are found where training libraries keep
     them, else from the zeros of the weights. `pattern` is inferred if not given. `batch` is the samples of the step (the first
     axis of the model's first input if not given). The tile-wise baseline is planned at `tile_wise_densities` and the pattern's
-    own; `tile_wise=False` leaves it out, which spares a copy of the weights. Packed masks beyond `payload_limit_bytes` in total
+    own, each layer keeping at least `tile_wise_least_share` of its elements; `tile_wise=False` leaves the baseline out, which spares a
+    copy of the weights. Packed masks beyond `payload_limit_bytes` in total
     are checked and left out. Attention runs as its math products.
     InputError for operators whose GEMMs the recorder does not know, and for a block in which nothing was multiplied.
     """
-    builder = TraceBuilder(model, payload_limit_bytes, tile_wise_densities)
+    builder = TraceBuilder(model, payload_limit_bytes, tile_wise_densities, tile_wise_least_share)
     assembler = Assembler(model, masks or {}, pattern, keep_weights=tile_wise)
     with _math_attention(), Capture(model, assembler.take_product, assembler.take_convolution) as capture:
         yield builder

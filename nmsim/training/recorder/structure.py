@@ -57,10 +57,23 @@ class MaskShelf:
                 report = check_groups(mask, stated, axis)
                 checks[axis] = GroupCheck(stated, report.groups, report.violations)
         legal = [axis for axis in (reduction, other) if axis in checks and not checks[axis].violations]
-        key = self._shelve(key, mask, checks, operand.role == "weight")
+        key = self.shelve(key, mask, checks, operand.role == "weight")
         if not legal:
             return replace(operand, structure="unstructured", mask=key)
         return replace(operand, structure="nm", pattern=stated, group_axis=legal[0], mask=key)
+
+    def shelve(self, key: str, mask: NDArray[np.bool_], checks: dict[int, GroupCheck], of_a_weight: bool) -> str:
+        """The key that the mask has on the shelf: `key`, numbered where another mask has it."""
+        digest = mask_digest(mask)
+        number, free = 1, key
+        while free in self.kept and self.kept[free].digest != digest:
+            number += 1
+            free = f"{key}#{number}"
+        if free in self.kept:
+            self.kept[free].checks.update(checks)
+        else:
+            self.kept[free] = KeptMask(mask, digest, checks, of_a_weight)
+        return free
 
     def records(self, payload_limit_bytes: int) -> tuple[dict[str, MaskRecord], dict[str, NDArray[np.bool_]]]:
         """(records, payloads): while the packed masks exceed the limit in total, the largest payload is left out.
@@ -80,18 +93,6 @@ class MaskShelf:
             for key, kept in self.kept.items()
         }
         return records, payloads
-
-    def _shelve(self, key: str, mask: NDArray[np.bool_], checks: dict[int, GroupCheck], of_a_weight: bool) -> str:
-        digest = mask_digest(mask)
-        number, free = 1, key
-        while free in self.kept and self.kept[free].digest != digest:
-            number += 1
-            free = f"{key}#{number}"
-        if free in self.kept:
-            self.kept[free].checks.update(checks)
-        else:
-            self.kept[free] = KeptMask(mask, digest, checks, of_a_weight)
-        return free
 
 
 def structured_activation(
