@@ -13,7 +13,7 @@ from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
 from nmsim.result.timeline import KernelTimeline
 from nmsim.result.whole_run import RunTotal, run_totals
-from nmsim.run.choice import RunOptions, only_kernel
+from nmsim.run.choice import IN_ORDER, RunOptions, only_kernel
 from nmsim.run.kernel import ENGINES
 from nmsim.run.memory_bench import ChaseTiming, StreamTiming
 from nmsim.run.memory_bench import microbench_chase as _chase
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 L2_STATES = ("cold", "warm")
+"""What a kernel may find in the L2 by itself; in a step, also what those before it left (IN_ORDER)."""
 
 
 def simulate(
@@ -68,8 +69,9 @@ def simulate(
 ) -> SimulationResult:
     """Simulate a recorded training step on a machine, for the traced recipe and each baseline.
 
-    `pattern`, `dtype` and `batch` replace the recorded ones (the result says so); `l2` is `cold` or `warm` per kernel.
-    A systolic array has no L2 and no engines to choose from, and runs no tiles. InputError for anything wrong with the inputs.
+    `pattern`, `dtype` and `batch` replace the recorded ones (the result says so); `l2` is `cold` or `warm` per kernel, or `step`:
+    each product finds what those before it left. A systolic array has no L2 and no engines to choose from, and runs no tiles.
+    InputError for anything wrong with the inputs.
     """
     spec = _spec(arch, overrides)
     return _simulated(spec, changed_step(trace, pattern, dtype, batch), baseline, l2, engine, progress)
@@ -78,9 +80,10 @@ def simulate(
 def _simulated(
     spec: Machine, step: Trace, baseline: Sequence[str], l2: str, engine: str | None, progress: Progress | None
 ) -> SimulationResult:
+    options = run_options(l2, engine, (*L2_STATES, IN_ORDER))
     if isinstance(spec, SystolicSpec):
         return simulate_array_trace(spec, step, schemes=baseline, progress=progress)
-    return simulate_trace(spec, step, schemes=baseline, options=run_options(l2, engine), progress=progress)
+    return simulate_trace(spec, step, schemes=baseline, options=options, progress=progress)
 
 
 def simulate_run(
@@ -136,6 +139,8 @@ def trace_timelines(
     All else as it was given to `simulate`; write them with `nmsim.report.timeline.write_timeline`.
     """
     spec = as_gpu(_spec(arch, overrides), "timeline")
+    if l2 == IN_ORDER:
+        raise InputError("a timeline is of one kernel, by itself", path="--l2", value=l2, fix=f"use one of {', '.join(L2_STATES)}")
     step = changed_step(trace, pattern, dtype, batch)
     return record_trace(spec, step, result, gemm_ids, run_options(l2, engine), window or TimelineWindow())
 
@@ -275,10 +280,10 @@ def changed_step(trace: Trace | str | Path, pattern: str | None, dtype: str | No
     return step
 
 
-def run_options(l2: str, engine: str | None) -> RunOptions:
-    """Options of a run; InputError for an L2 state or an engine that does not exist."""
-    if l2 not in L2_STATES:
-        raise InputError("no such L2 state", path="--l2", value=l2, fix=f"use one of {', '.join(L2_STATES)}")
+def run_options(l2: str, engine: str | None, states: Sequence[str] = L2_STATES) -> RunOptions:
+    """Options of a run; InputError for an L2 state that is none of `states` or an engine that does not exist."""
+    if l2 not in states:
+        raise InputError("no such L2 state here", path="--l2", value=l2, fix=f"use one of {', '.join(states)}")
     chosen = engine or default_engine()
     if chosen not in ENGINES:
         raise InputError("no such engine", path="--engine", value=engine, fix=f"use one of {', '.join(ENGINES)}")

@@ -30,7 +30,9 @@ def simulate(
     pattern: Annotated[str | None, typer.Option(metavar="N:M", help="Replace the recorded pattern (its legality is then assumed).")] = None,
     dtype: Annotated[str | None, typer.Option(help="Replace the recorded element type.")] = None,
     batch: Annotated[int | None, typer.Option(help="Re-scale the step to this many samples.")] = None,
-    l2: Annotated[str, typer.Option("--l2", help="What the L2 holds before each kernel: cold or warm.")] = "cold",
+    l2: Annotated[
+        str, typer.Option("--l2", help="What the L2 holds before each kernel: cold, warm, or step (what those before it left).")
+    ] = "cold",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the machine.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also keep the results there, for nmsim report.")] = None,

@@ -7,6 +7,8 @@ file it can call.
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,15 @@ from nmsim.hw.compiled_state import (
     TOTAL_UNEXPLAINED,
     TOTAL_WRITTEN,
     L2State,
+    filled_l2,
+    held_in,
     new_dram,
     new_l2,
     new_sms,
     new_steady,
     rewound,
 )
+from nmsim.hw.contents import Contents, Int64, bring_forward
 from nmsim.hw.leftover import dirty_strangers
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.object_code import Compiled, compiled_function, object_file
@@ -88,13 +93,26 @@ def _compiled_loop() -> Compiled:
 class CompiledChip:
     """One kernel on one machine; `run` may be repeated to let the L2 keep what the last run left."""
 
-    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, skip: bool = True) -> None:
-        """`skip`: leap over steady states (`nmsim.hw.compiled_steady`), which changes nothing but the time it takes."""
+    def __init__(
+        self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, skip: bool = True, held: Sequence[Int64] | None = None
+    ) -> None:
+        """`skip`: leap over steady states (`nmsim.hw.compiled_steady`), which changes nothing but the time it takes.
+
+        `held`: what the L2 holds of `plan.tensors` at first (`nmsim.hw.contents`); strangers without it.
+        """
         self._timing, self._plan, self._mainloop = timing, plan, mainloop
         self._skip = skip
         self.skipped_k_tiles = 0
         """k-tiles of the last run that were leapt over."""
-        self._l2: L2State = new_l2(timing, plan.tensors, plan.blocks, dirty_strangers(timing, plan))
+        self._l2: L2State = (
+            new_l2(timing, plan.tensors, plan.blocks, dirty_strangers(timing, plan))
+            if held is None
+            else filled_l2(timing, plan.tensors, plan.blocks, held)
+        )
+
+    def held(self) -> tuple[Int64, ...]:
+        """What the L2 holds by now."""
+        return held_in(self._l2)
 
     def run(self) -> ChipOutcome:
         """Run every CTA to its end, the L2 as the last run left it (at first it holds strangers only)."""
@@ -174,6 +192,19 @@ def run_compiled(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, 
     if warm:
         chip.run()
     return chip.run()
+
+
+def run_compiled_after(
+    timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, names: Sequence[Hashable], before: Contents | None
+) -> tuple[ChipOutcome, Contents]:
+    """Run one kernel on what the kernels before it left in the L2 (None: cold), and say what it leaves; `names` are of `plan.tensors`."""
+    if before is None:
+        chip, start = CompiledChip(timing, plan, mainloop), Contents(tuple(names), plan.tensors, ())
+    else:
+        extended, start = bring_forward(plan, names, before)
+        chip = CompiledChip(timing, extended, mainloop, held=start.held)
+    outcome = chip.run()
+    return outcome, replace(start, held=chip.held())
 
 
 def run_compiled_below(

@@ -12,12 +12,14 @@ Not modelled: anything finer than a k-tile, pre-emption, several kernels at once
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from simpy.events import Event
 
 from nmsim.engine.environment import KeyedEnvironment
+from nmsim.hw.contents import Contents, bring_forward
 from nmsim.hw.dram import Dram
 from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.leftover import dirty_strangers
@@ -206,3 +208,18 @@ def run_events(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *,
     chip = Chip(timing, plan, mainloop)
     chip.l2.warm_from(cold.l2)
     return chip.run()
+
+
+def run_events_after(
+    timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, names: Sequence[Hashable], before: Contents | None
+) -> tuple[ChipOutcome, Contents]:
+    """Run one kernel on what the kernels before it left in the L2 (None: cold), and say what it leaves; `names` are of `plan.tensors`."""
+    if before is None:
+        chip = Chip(timing, plan, mainloop, dirty_strangers=dirty_strangers(timing, plan))
+        start = Contents(tuple(names), plan.tensors, ())
+    else:
+        extended, start = bring_forward(plan, names, before)
+        chip = Chip(timing, extended, mainloop)
+        chip.l2.fill(start.held)
+    outcome = chip.run()
+    return outcome, replace(start, held=chip.l2.held())

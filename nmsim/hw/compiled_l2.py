@@ -16,8 +16,11 @@ from nmsim.hw.compiled_state import (
     COUNT_FETCHED,
     COUNT_MISSES,
     COUNT_WRITTEN_BACK,
+    DIRTY_MARK,
     DIRTY_STRANGERS,
     FILLED,
+    NUMBER_SHIFT,
+    ORDER_MARK,
     ORDERED,
     PARTITION_WORDS,
     PLACE_WORDS,
@@ -31,8 +34,6 @@ from nmsim.rules.jit import routine, rule
 
 _CAPACITY, _INTERLEAVE_SHIFT = TIMING_INDEX["l2_capacity"], TIMING_INDEX["interleave_shift"]
 _PARTITION_MASK = TIMING_INDEX["partition_mask"]
-_DIRTY, _IN_ORDER = 1, 2
-"""Last bits of a place's USED word, below the number of its last look-up (0 where nothing lies there)."""
 
 
 @rule
@@ -44,13 +45,13 @@ def place_of(timing, block, partition):
 @rule
 def is_resident(used):
     """Whether a block lies in the place of this USED word."""
-    return used > (_DIRTY | _IN_ORDER)
+    return used > (DIRTY_MARK | ORDER_MARK)
 
 
 @rule
 def use(l2, place, used, look_up, dirty):
     """Note that a block was looked up, and whether that makes it dirty."""
-    l2.places[at(place + USED)] = (look_up << 2) | (used & (_DIRTY | _IN_ORDER)) | dirty
+    l2.places[at(place + USED)] = (look_up << NUMBER_SHIFT) | (used & (DIRTY_MARK | ORDER_MARK)) | dirty
 
 
 @routine
@@ -86,7 +87,7 @@ def install(timing, dram, l2, partition, t, row_block, column_block, look_up, di
     place, own = place_of(timing, block, partition), partition * PARTITION_WORDS
     if filled >= 0:
         l2.places[at(place + FILLED)] = filled
-    use(l2, place, l2.places[at(place + USED)] & _IN_ORDER, look_up, dirty)
+    use(l2, place, l2.places[at(place + USED)] & ORDER_MARK, look_up, dirty)
     l2.partitions[at(own + RESIDENT_BYTES)] += block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
     over = l2.partitions[at(own + RESIDENT_BYTES)] > timing[_CAPACITY]
     if l2.partitions[at(own + ORDERED)] >= 0:
@@ -105,7 +106,7 @@ def drop_copies(timing, l2, home, t, row_block, column_block):
         place = place_of(timing, block, partition)
         used = l2.places[at(place + USED)]
         if partition != home and is_resident(used):
-            l2.places[at(place + USED)] = used & _IN_ORDER
+            l2.places[at(place + USED)] = used & ORDER_MARK
             size = block_chunks(t, row_block, column_block, timing[_INTERLEAVE_SHIFT])[4]
             l2.partitions[at(partition * PARTITION_WORDS + RESIDENT_BYTES)] -= size
 
@@ -113,15 +114,15 @@ def drop_copies(timing, l2, home, t, row_block, column_block):
 @rule
 def _order_word(timing, l2, partition, block):
     """Look-up and block in a word that sorts by look-up."""
-    return (l2.places[at(place_of(timing, block, partition) + USED)] >> 2) * l2.scalars[BLOCKS] + block
+    return (l2.places[at(place_of(timing, block, partition) + USED)] >> NUMBER_SHIFT) * l2.scalars[BLOCKS] + block
 
 
 @rule
 def _append(timing, l2, partition, block):
     """Put the block looked up last of all at the end of the order, unless an older word of it is still there."""
     place = place_of(timing, block, partition)
-    if l2.places[at(place + USED)] & _IN_ORDER == 0:
-        l2.places[at(place + USED)] |= _IN_ORDER
+    if l2.places[at(place + USED)] & ORDER_MARK == 0:
+        l2.places[at(place + USED)] |= ORDER_MARK
         size = l2.partitions[at(partition * PARTITION_WORDS + ORDERED)]
         l2.order[at(partition * l2.scalars[BLOCKS] + size)] = _order_word(timing, l2, partition, block)
         l2.partitions[at(partition * PARTITION_WORDS + ORDERED)] = size + 1
@@ -134,7 +135,7 @@ def _make_order(timing, l2, partition):
     for block in range(l2.scalars[BLOCKS]):
         place = place_of(timing, block, partition)
         if is_resident(l2.places[at(place + USED)]):
-            l2.places[at(place + USED)] |= _IN_ORDER
+            l2.places[at(place + USED)] |= ORDER_MARK
             word, child = _order_word(timing, l2, partition, block), size
             while child > 0 and l2.order[at(first + ((child - 1) >> 1))] > word:
                 l2.order[at(first + child)] = l2.order[at(first + ((child - 1) >> 1))]
@@ -179,7 +180,7 @@ def _evict(timing, dram, l2, partition, newest, now):
     l2.partitions[at(own + ORDERED)] = size - 1
     _sink(l2.order, first, size - 1, l2.order[at(first + size - 1)])
     if is_resident(used):
-        _let_go(timing, dram, l2, partition, block, used & _DIRTY, now)
+        _let_go(timing, dram, l2, partition, block, used & DIRTY_MARK, now)
     return 1
 
 

@@ -5,19 +5,18 @@ Modelled: what the units of `dram`, `l2`, `noc`, `sm` keep. Not modelled: as the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nmsim.hw.contents import BLOCK, DIRTY, Int64, block_bytes
 from nmsim.hw.dram import first_refresh
 from nmsim.hw.timing import ChipTiming
 from nmsim.mapping.plan import CTA_FIELDS
 from nmsim.rules.box import block_chunks
 from nmsim.rules.sharing import PARTS
 from nmsim.rules.stalls import Stall
-
-Int64 = NDArray[np.int64]
 
 at = np.uint64
 """Around an index of compiled code: one that is not negative, so that counting from the end need not be thought of."""
@@ -55,6 +54,8 @@ PLACE_WORDS = 2
 PARTITION_WORDS = 4
 (PARTITION_FREE, PARTITION_REMAINDER, RESIDENT_BYTES, ORDERED) = range(4)
 """Of a partition: its server; bytes it holds; length of its heap in `order`, -1 before it pushed anything out."""
+DIRTY_MARK, ORDER_MARK, NUMBER_SHIFT = 1, 2, 2
+"""Of a USED word: the last bits, and where the number of the block's last look-up begins (0 where nothing lies there)."""
 (BLOCKS, DIRTY_STRANGERS, LOOKUPS_EVER) = range(3)
 """Scalars of the L2: blocks; dirty bytes of an earlier kernel still to be pushed out; look-ups in all launches."""
 (COUNT_MISSES, COUNT_FETCHED, COUNT_WRITTEN_BACK) = range(3)
@@ -170,6 +171,31 @@ def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int
         tensors=tensors,
         counts=np.zeros(3, dtype=np.int64),
     )
+
+
+def filled_l2(timing: ChipTiming, tensors: Int64, blocks: int, held: Sequence[Int64]) -> L2State:
+    """An L2 that holds blocks of other launches, by partition as `held` gives them (`nmsim.hw.contents`), and no strangers."""
+    l2 = new_l2(timing, tensors, blocks, 0)
+    used = l2.places.reshape(blocks, len(held), PLACE_WORDS)[:, :, USED]
+    for partition, part in enumerate(held):
+        used[part[:, BLOCK], partition] = np.arange(1, len(part) + 1) << NUMBER_SHIFT | part[:, DIRTY]
+        sizes = block_bytes(tensors, part[:, BLOCK], timing.interleave_shift)
+        l2.partitions[partition * PARTITION_WORDS + RESIDENT_BYTES] = sizes.sum()
+    l2.scalars[LOOKUPS_EVER] = max(map(len, held))
+    return l2
+
+
+def held_in(l2: L2State) -> tuple[Int64, ...]:
+    """By partition [blocks, 2]: the blocks and whether they are dirty, least recently used first."""
+    blocks = int(l2.scalars[BLOCKS])
+    used = l2.places.reshape(blocks, -1, PLACE_WORDS)[:, :, USED]
+    found = []
+    for partition in range(used.shape[1]):
+        (here,) = np.nonzero(used[:, partition] >> NUMBER_SHIFT)
+        words = used[here, partition]
+        order = np.argsort(words >> NUMBER_SHIFT, kind="stable")
+        found.append(np.column_stack((here, words & DIRTY_MARK))[order])
+    return tuple(found)
 
 
 def rewound(l2: L2State) -> L2State:

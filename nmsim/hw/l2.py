@@ -14,7 +14,11 @@ a block is fetched whole. The link between partitions has their latency and no l
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
+import numpy as np
+
+from nmsim.hw.contents import Int64
 from nmsim.hw.dram import Dram
 from nmsim.hw.timing import ChipTiming
 from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_chunks
@@ -46,6 +50,19 @@ class L2:
         """Take over the contents (not the times) of an L2 that an earlier launch left behind."""
         self._resident = [OrderedDict(blocks) for blocks in other._resident]
         self._resident_bytes = list(other._resident_bytes)
+
+    def fill(self, held: Sequence[Int64]) -> None:
+        """Start with blocks of other launches, by partition as `held` gives them; no stranger is left."""
+        self._dirty_strangers = 0
+        for partition, part in enumerate(held):
+            sizes = [(block, self._size(block), dirty) for block, dirty in part.tolist()]
+            self._resident[partition] = OrderedDict((block, (size, dirty)) for block, size, dirty in sizes)
+            self._resident_bytes[partition] = sum(size for _, size, _ in sizes)
+
+    def held(self) -> tuple[Int64, ...]:
+        """By partition [blocks, 2]: the blocks and whether they are dirty, least recently used first."""
+        listed = [[(block, dirty) for block, (_, dirty) in blocks.items()] for blocks in self._resident]
+        return tuple(np.array(one, dtype=np.int64).reshape(-1, 2) for one in listed)
 
     def read(self, now: int, sm: int, t: Descriptor, row_block: int, column_block: int, nbytes: int) -> tuple[int, list[int]]:
         """Look a block up for `nbytes` of it. Returns (tick of the data at the SM, its time by part of the request)."""
@@ -143,10 +160,18 @@ class L2:
                 self._write_back(victim, now)
 
     def _write_back(self, block: int, now: int) -> None:
-        owner = next(t for t in reversed(self._tensors) if t[FIRST_BLOCK] <= block)
-        row_block, column_block = divmod(block - owner[FIRST_BLOCK], owner[BLOCK_COLUMNS])
-        address, step, chunks, unit, size = block_chunks(owner, row_block, column_block, self._t.interleave_shift)
+        address, step, chunks, unit, size = self._chunks(block)
         self.written_back_bytes += size
         for chunk in range(chunks):
             nbytes = min(unit, size - chunk * unit)
             self._dram.access(now, address + chunk * step, nbytes, 1)
+
+    def _size(self, block: int) -> int:
+        return self._chunks(block)[4]
+
+    def _chunks(self, block: int) -> tuple[int, int, int, int, int]:
+        """The pieces of a block (`block_chunks`), whose tensor is found by its number."""
+        owner = next(t for t in reversed(self._tensors) if t[FIRST_BLOCK] <= block)
+        row_block, column_block = divmod(block - owner[FIRST_BLOCK], owner[BLOCK_COLUMNS])
+        chunks: tuple[int, int, int, int, int] = block_chunks(owner, row_block, column_block, self._t.interleave_shift)
+        return chunks

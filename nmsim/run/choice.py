@@ -15,13 +15,18 @@ from nmsim.run.least import least_cycles
 from nmsim.run.mainloops import mainloop_timing
 from nmsim.run.power import kernel_energy
 
+IN_ORDER = "step"
+"""What the kernels before it left: `nmsim.run.in_order`."""
 CANDIDATES = 3
 """How many of the closed-form ranking are simulated."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How kernels are run: which engine, and what the L2 holds at the start (`cold` or `warm`)."""
+    """How kernels are run: which engine, and what the L2 holds at the start (`cold`, `warm`, or of a step IN_ORDER).
+
+    Kernels are chosen on a cold L2 where it is IN_ORDER.
+    """
 
     engine: str = "compiled"
     l2: str = "cold"

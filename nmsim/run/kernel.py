@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.errors import InputError
+from nmsim.hw.contents import Contents
 from nmsim.hw.counters import Counters
 from nmsim.hw.mainloop import MainloopTiming
 from nmsim.hw.outcome import ChipOutcome
@@ -81,6 +82,21 @@ def run_engine(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, e
 
         return run_events(timing, plan, mainloop.ticks(), warm=warm)
     raise InputError("no such engine", path="--engine", value=engine, fix=f"use one of {', '.join(ENGINES)}")
+
+
+def run_kernel_after(
+    spec: GpuSpec, plan: KernelPlan, clock_mhz: int, names: Sequence[Hashable], before: Contents | None, *, engine: str = "compiled"
+) -> tuple[KernelRun, Contents]:
+    """`run_kernel` on what the kernels before it left in the L2 (None: cold), and what it leaves; `names` are of `plan.tensors`."""
+    timing = chip_timing(spec, clock_mhz)
+    mainloop = mainloop_timing(spec, plan.mainloop, plan.occupancy)
+    if engine == "compiled":
+        from nmsim.hw.chip_compiled import run_compiled_after as run_after
+    else:
+        from nmsim.hw.chip_events import run_events_after as run_after
+    outcome, after = run_after(timing, plan, mainloop.ticks(), names, before)
+    check_outcome(timing, plan, mainloop, outcome)
+    return account(plan, mainloop, outcome, clock_mhz), after
 
 
 def account(plan: KernelPlan, mainloop: MainloopTiming, outcome: ChipOutcome, clock_mhz: int) -> KernelRun:

@@ -31,6 +31,8 @@ class Lowered:
     reason: str
     native: str
     tile_wise: bool = False
+    compressed: str = ""
+    """The operand that is compressed, `a` or `b`, if one is."""
 
 
 def lower(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Lowered:
@@ -85,7 +87,7 @@ def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
         reason += f"; operand {usable[1][1]} ({other.role}) is {usable[1][0]} too, and one of two can be compressed"
     code = spec.metadata_code(gemm.dtype, pattern)
     problem = lower_nm(gemm, side, pattern, code) if gemm.conv is None else lower_convolution(gemm, pattern, code)
-    return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern))
+    return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern), compressed=side)
 
 
 def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:

@@ -14,8 +14,9 @@ from nmsim.mapping.stream import plan_stream
 from nmsim.result.rows import KernelRow
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.run.bound import bound_of
-from nmsim.run.choice import RunOptions, best_kernel, compute_cycles, run_at
+from nmsim.run.choice import IN_ORDER, RunOptions, best_kernel, compute_cycles, run_at
 from nmsim.run.formats import FORMATS, lower_format, recorded_remainder
+from nmsim.run.in_order import run_in_order, tensor_names
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import kernel_energy
 from nmsim.run.schemes import Lowered, is_pruned_tile_wise, lower
@@ -43,6 +44,8 @@ class Work:
     native: str
     kernel: str
     run: KernelRun
+    tensors: tuple[Hashable, ...] = ()
+    """Names of its tensors where it takes part in `--l2 step` (`nmsim.run.in_order`)."""
 
 
 class Simulator:
@@ -62,11 +65,11 @@ class Simulator:
         works = [*self._gemm_works(trace, scheme, progress), *self._operator_works(trace, progress)]
         if scheme == "traced":
             works += self._pass_works(trace, progress)
-        by_clock: dict[int, list[Work]] = {self.spec.clock.top_mhz: works}
+        by_clock: dict[int, list[Work]] = {}
 
         def power_at(clock_mhz: int) -> float:
             if clock_mhz not in by_clock:
-                by_clock[clock_mhz] = [self._reclocked(work, clock_mhz) for work in works]
+                by_clock[clock_mhz] = self._all_at(works, clock_mhz, progress)
             return self._average_power_w(by_clock[clock_mhz])
 
         choice = clock_under_cap(power_at, self.spec.clock, self.spec.power.board_limit_w, self.spec.power.static_w)
@@ -93,8 +96,9 @@ class Simulator:
         shape = gemm.m, gemm.n, gemm.k, gemm.l
         if tensor is not None:
             run, sparse = self._best(tensor), tensor.ran_sparse
+            names = tuple((gemm.id, one.name) for one in tensor.problem.tensors)
             about = sparse, formatted.reason, tensor.native, run.plan.name, run
-            works.append(Work(gemm.id, gemm.module, "gemm", gemm.phase, shape, gemm.repeat, 1, *about))
+            works.append(Work(gemm.id, gemm.module, "gemm", gemm.phase, shape, gemm.repeat, 1, *about, tensors=names))
             if sparse and gemm.phase == "backward_data" and scheme != "block_sparse":
                 works.append(self._zeroing_work(gemm))
         if cuda is not None:
@@ -149,6 +153,7 @@ class Simulator:
             native=lowered.native,
             kernel=run.plan.name,
             run=run,
+            tensors=tensor_names(gemm, lowered),
         )
 
     def _best(self, lowered: Lowered) -> KernelRun:
@@ -189,6 +194,14 @@ class Simulator:
     ) -> Work:
         module = one.module if isinstance(one, SparsifyPass) else one.name
         return Work(one.id, module, kind, phase, (0, 0, 0, 0), launches, steps_between, False, reason, "none", kernel, run)
+
+    def _all_at(self, works: Sequence[Work], clock_mhz: int, progress: Progress) -> list[Work]:
+        """The works of a scheme at a clock, each for itself or all on one L2."""
+        in_order = self.options.l2 == IN_ORDER
+        at_clock = [
+            work if work.run.clock_mhz == clock_mhz or (in_order and work.tensors) else self._reclocked(work, clock_mhz) for work in works
+        ]
+        return run_in_order(self.spec, at_clock, clock_mhz, self.options.engine, progress) if in_order else at_clock
 
     def _reclocked(self, work: Work, clock_mhz: int) -> Work:
         key = id(work.run.plan), clock_mhz
