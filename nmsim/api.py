@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nmsim.arch.load import load_arch
 from nmsim.arch.machine import Machine, as_gpu
@@ -12,7 +13,7 @@ from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.rows import SimulationResult
 from nmsim.result.timeline import KernelTimeline
-from nmsim.result.whole_run import RunTotal, run_totals
+from nmsim.result.whole_run import RunTotal, first_steps, run_totals
 from nmsim.run.choice import IN_ORDER, RunOptions, only_kernel
 from nmsim.run.kernel import ENGINES
 from nmsim.run.memory_bench import ChaseTiming, StreamTiming
@@ -30,6 +31,7 @@ from nmsim.run.timeline import trace_timelines as record_trace
 from nmsim.run.trace import simulate_trace
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.gemm import Gemm
+from nmsim.workload.history import read_history, running_accuracy, steps_to_accuracy
 from nmsim.workload.repattern import with_dtype, with_pattern
 from nmsim.workload.rescale import rescale_batch
 from nmsim.workload.store import SUFFIX, write_trace
@@ -97,17 +99,21 @@ def simulate_run(
     l2: str = "cold",
     engine: str | None = None,
     overrides: Sequence[str] = (),
+    until_accuracy: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, RunTotal]:
     """Time and energy of the whole run that the schedule of a trace in a folder describes, by scheme.
 
     The steps of other stages are read from the traces beside it. Nothing where the trace has no schedule or one of them is away.
-    `result` is what `simulate` gave for `trace` with the same arguments, if it was called. InputError as `simulate`.
+    `result` is what `simulate` gave for `trace` with the same arguments, if it was called. `until_accuracy` ends the run where the
+    running accuracy on its own batches (of its history) gets there, so that runs are compared at equal accuracy. InputError as
+    `simulate`, and where the run never gets there.
     """
     spec = _spec(arch, overrides)
     path = Path(trace)
     recorded = load_trace(path)
-    named = dict.fromkeys(entry["trace"] for entry in recorded.schedule)
+    schedule = recorded.schedule if until_accuracy is None else _schedule_until(recorded, path, until_accuracy)
+    named = dict.fromkeys(entry["trace"] for entry in schedule)
     own = f"{recorded.name}{SUFFIX}"
     stages = {name: path if name == own else path.with_name(name) for name in named}
     if not stages or not all(folder.is_dir() for folder in stages.values()):
@@ -117,7 +123,17 @@ def simulate_run(
         if name not in results:
             step = changed_step(folder, None, dtype, batch)
             results[name] = _simulated(spec, step, baseline, l2, engine, progress)
-    return run_totals(recorded.schedule, results)
+    return run_totals(schedule, results)
+
+
+def _schedule_until(recorded: Trace, path: Path, accuracy: float) -> Sequence[Mapping[str, Any]]:
+    """The steps of a run up to the one at which its running accuracy reaches `accuracy`."""
+    history = read_history(path)
+    steps = None if history is None else steps_to_accuracy(history, accuracy)
+    if history is None or steps is None:
+        best = "it has no history" if history is None else f"its best is {max(running_accuracy(history), default=0.0):.4f}"
+        raise InputError(f"the run never reached this accuracy: {best}", file=path, path="until_accuracy", value=accuracy)
+    return first_steps(recorded.schedule, steps)
 
 
 def trace_timelines(

@@ -26,6 +26,17 @@ class RunTotal:
     speedup_vs_dense: float | None
 
 
+def first_steps(schedule: Sequence[Mapping[str, Any]], steps: int) -> tuple[Mapping[str, Any], ...]:
+    """The part of a schedule that its first `steps` steps are."""
+    found: list[Mapping[str, Any]] = []
+    for entry in schedule:
+        taken = min(int(entry["steps"]), steps)
+        if taken > 0:
+            found.append({**entry, "steps": taken})
+        steps -= taken
+    return tuple(found)
+
+
 def run_totals(schedule: Sequence[Mapping[str, Any]], results: Mapping[str, SimulationResult]) -> dict[str, RunTotal]:
     """Scheme -> totals of the run; `schedule` entries are {steps, trace}, `results` the simulated step of each trace by name.
 

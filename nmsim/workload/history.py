@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from nmsim.errors import InputError
 from nmsim.workload.fields import Place, take_float, take_int, take_list, take_mapping, take_object
 
 HISTORY = "history.json"
+AVERAGED = 5
+"""Observed steps that a running accuracy is the mean of."""
 METRICS = ("sad", "flip_rate", "retained_magnitude", "mvue_variance", "greedy_bias")
 """Of a layer: mask elements changed since the last observed step; share changed in the step itself; share of the L1 norm kept;
 variance of the unbiased N:M estimate of dY and squared error of keeping its largest, both over the squared norm of dY."""
@@ -33,6 +36,17 @@ class History:
     flip_rate: list[float] = field(default_factory=list)
     layers: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
     mask_diversity_log10: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def running_accuracy(history: History) -> list[float]:
+    """The accuracy on the steps' own batches, each averaged with the four observed before it: single batches are noisy."""
+    values = history.accuracy
+    return [fmean(values[max(0, end - AVERAGED) : end]) for end in range(1, len(values) + 1)]
+
+
+def steps_to_accuracy(history: History, accuracy: float) -> int | None:
+    """The first observed step at which the running accuracy reaches `accuracy` (in [0, 1]); None where it never does."""
+    return next((step for step, reached in zip(history.step, running_accuracy(history), strict=True) if reached >= accuracy), None)
 
 
 def write_history(history: History, trace: Path) -> None:

@@ -102,16 +102,9 @@ def sparse_phases(trace, module="2"):
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
-@pytest.mark.parametrize(
-    "pattern", [PATTERN, NMPattern(1, 4), NMPattern(1, 2), NMPattern(2, 8), NMPattern(4, 8), NMPattern(4, 16), NMPattern(8, 32)], ids=str
-)
+@pytest.mark.parametrize("pattern", [NMPattern(1, 2), PATTERN, NMPattern(2, 8), NMPattern(4, 16), NMPattern(8, 32)], ids=str)
 def test_the_masks_themselves_say_which_products_may_run_sparse(name, pattern):
     assert sparse_phases(recorded(name, pattern)) == dict.fromkeys(SPARSE_PHASES[name], pattern)
-
-
-@pytest.mark.parametrize("pattern", [NMPattern(4, 16), NMPattern(8, 32), NMPattern(1, 32)], ids=str)
-def test_any_m_up_to_32_works_in_all_three_products(pattern):
-    assert sparse_phases(recorded("fst", pattern)) == dict.fromkeys(PHASES, pattern)
 
 
 @pytest.mark.parametrize(
