@@ -91,8 +91,8 @@ and batch element; the k from which it loads next and at which it ends; ticks of
 freed stage was asked for; its next strip of the output and the tick at which those before it have left the SM."""
 PART_WORDS = LINE_WORDS
 WALK_WORDS = 4
-(WALK_FIXED, WALK_BYTES) = (0, 2)
-"""Of an operand of a slot: the side of its boxes that stays (two words), bytes of a k-tile of full length."""
+(WALK_FIXED, WALK_SINCE, WALK_BYTES) = (0, 2, 3)
+"""Of an operand of a slot: the side of its boxes that stays (two words) and since which k, bytes of a k-tile of full length."""
 STALLS = len(Stall)
 
 

@@ -19,12 +19,13 @@ from nmsim.hw.compiled_state import (
     SLOT_WORDS,
     WALK_BYTES,
     WALK_FIXED,
+    WALK_SINCE,
     WALK_WORDS,
     at,
 )
 from nmsim.hw.timing import TIMING_INDEX
 from nmsim.mapping.plan import M0, M1, N0, N1
-from nmsim.rules.box import DIMENSION, block_range, fixed_side, next_box, operand_box, operand_bytes
+from nmsim.rules.box import DIMENSION, block_range, fixed_side, next_box, operand_box, operand_bytes, shares_side
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.sharing import PARTS
 from nmsim.rules.tile import side
@@ -57,13 +58,15 @@ def load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, n
         x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
         walk = (slot * operands.shape[1] + operand) * WALK_WORDS
         batch = sms.slots[at(own + CTA_BATCH)]
-        if k_tile == 0:
-            box = operand_box(t, gather, x0, x1, k0, k1, batch)
-            sms.walks[at(walk + WALK_FIXED)], sms.walks[at(walk + WALK_FIXED + 1)] = fixed_side(t, box)
-            sms.walks[at(walk + WALK_BYTES)] = operand_bytes(t, x1 - x0, loop[LOOP_TILE_K])
+        fixed = (sms.walks[at(walk + WALK_FIXED)], sms.walks[at(walk + WALK_FIXED + 1)], sms.walks[at(walk + WALK_SINCE)])
+        if k_tile > 0 and shares_side(t, fixed[2], k0, k1):
+            box = next_box(t, fixed, k0, k1, batch)
         else:
-            fixed = (sms.walks[at(walk + WALK_FIXED)], sms.walks[at(walk + WALK_FIXED + 1)])
-            box = next_box(t, gather, fixed, x0, x1, k0, k1, batch)
+            box = operand_box(t, gather, x0, x1, k0, k1, batch)
+            fixed = fixed_side(t, box, k0)
+            sms.walks[at(walk + WALK_FIXED)], sms.walks[at(walk + WALK_FIXED + 1)], sms.walks[at(walk + WALK_SINCE)] = fixed
+        if k_tile == 0:
+            sms.walks[at(walk + WALK_BYTES)] = operand_bytes(t, x1 - x0, loop[LOOP_TILE_K])
         nbytes = sms.walks[at(walk + WALK_BYTES)]
         if k1 - k0 != loop[LOOP_TILE_K]:
             nbytes = operand_bytes(t, x1 - x0, k1 - k0)

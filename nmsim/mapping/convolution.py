@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from nmsim.mapping.lower import compressed, row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
-from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, padded_channels, pixels_read, residues
+from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, padded_channels, pixel_kind, pixels_read, residues
 from nmsim.rules import box
 from nmsim.sparsity.encoding import GroupCode, group_code
 from nmsim.sparsity.pattern import NMPattern
@@ -42,9 +42,10 @@ def _forward(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None, code: Gr
     tensor_x = Tensor("X", conv.batch * conv.height * conv.width, row_bytes(channels * conv.groups, bits))
     tensor_d = Tensor("D", conv.batch * conv.out_height * conv.out_width, row_bytes(conv.out_channels, out_bits))
     dimension = 0 if native is None else 1
-    view_x = View("X", box.PIXELS_X, dimension, bits, fields=input_under_taps(conv, channels, bits))
+    under_taps, taps = input_under_taps(conv, channels, bits), conv.kernel_h * conv.kernel_w
+    view_x = View("X", pixel_kind(box.PIXELS_X, under_taps, taps), dimension, bits, fields=under_taps)
     view_d = View("D", box.ROWS, dimension, out_bits, fields={box.BYTES_PER_BATCH: row_bytes(gemm.n, out_bits)})
-    weights, group = _product(gemm, native, code, gemm.m, conv.kernel_h * conv.kernel_w * channels, view_x, view_d)
+    weights, group = _product(gemm, native, code, gemm.m, taps * channels, view_x, view_d)
     return Problem(gemm.id, gemm.dtype, native, (tensor_x, tensor_d, *weights), (group,), gemm.l, gemm.macs)
 
 
@@ -58,9 +59,10 @@ def _backward_data(gemm: Gemm, conv: ConvGeometry, native: NMPattern | None, cod
     tensors: list[Tensor] = [tensor_dy, tensor_d]
     groups: list[Group] = []
     for index, residue in enumerate(residues(conv)):
-        view_dy = View("X", box.PIXELS_X, dimension, bits, fields=gradient_under_taps(conv, residue, channels, bits))
-        view_d = View("D", box.PIXELS_X, dimension, out_bits, fields=input_pixels(conv, residue, gemm.n, out_bits))
-        pixels, k = conv.batch * residue.rows * residue.columns, residue.taps_h * residue.taps_w * channels
+        under_taps, written = gradient_under_taps(conv, residue, channels, bits), input_pixels(conv, residue, gemm.n, out_bits)
+        view_dy = View("X", pixel_kind(box.PIXELS_X, under_taps, residue.taps), dimension, bits, fields=under_taps)
+        view_d = View("D", pixel_kind(box.PIXELS_X, written), dimension, out_bits, fields=written)
+        pixels, k = conv.batch * residue.rows * residue.columns, residue.taps * channels
         weights, group = _product(gemm, native, code, pixels, k, view_dy, view_d, suffix=str(index))
         tensors.extend(weights)
         groups.append(group)
@@ -72,7 +74,8 @@ def _backward_weight(gemm: Gemm, whole: ConvGeometry, native: NMPattern | None, 
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     tensor_x = Tensor("X", conv.batch * conv.height * conv.width, row_bytes(conv.in_channels, bits))
     tensor_d = Tensor("D", conv.out_channels, row_bytes(gemm.n, out_bits))
-    view_x = View("X", box.PIXELS_K, 1, bits, fields=input_under_taps(conv, conv.in_channels // conv.groups, bits))
+    under_taps = input_under_taps(conv, conv.in_channels // conv.groups, bits)
+    view_x = View("X", pixel_kind(box.PIXELS_K, under_taps, conv.kernel_h * conv.kernel_w), 1, bits, fields=under_taps)
     view_d = View("D", box.ROWS, 0, out_bits, fields={box.ROWS_PER_BATCH: gemm.m})
     if native is None or code is None:
         gradients: tuple[Tensor, ...] = (Tensor("A", gemm.k, row_bytes(conv.out_channels, bits)),)

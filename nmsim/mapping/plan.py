@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,20 @@ class MainloopKey:
         return 0 if self.copy == "sync" else self.stages - 1
 
 
+class CtaShape(NamedTuple):
+    """CTAs that move the same bytes."""
+
+    group: int
+    rows: int
+    columns: int
+    k: int
+    """Length of their slice of the reduction."""
+    later: int
+    """1 where it is not the first slice."""
+    ctas: int
+    """How many there are."""
+
+
 @dataclass(frozen=True, eq=False)
 class KernelPlan:
     """One kernel launch. Tables are int64; descriptors follow `nmsim.rules.box`."""
@@ -88,17 +104,28 @@ class KernelPlan:
     split_k: int = 1
     notes: tuple[str, ...] = field(default=())
 
-    @property
+    @cached_property
     def k_tiles_per_cta(self) -> Int64:
         """[CTAs]: k-tiles each CTA walks through."""
         k_tile = self.mainloop.cta_tile[2]
         tiles: Int64 = -(-(self.ctas[:, K1] - self.ctas[:, K0]) // k_tile)
         return tiles
 
-    @property
+    @cached_property
     def k_tiles(self) -> int:
         """k-tiles of the whole kernel."""
         return int(self.k_tiles_per_cta.sum())
+
+    @cached_property
+    def shapes(self) -> tuple[CtaShape, ...]:
+        """The distinct CTAs: a launch has thousands, of a handful of shapes."""
+        ctas = self.ctas
+        columns = (ctas[:, GROUP], ctas[:, M1] - ctas[:, M0], ctas[:, N1] - ctas[:, N0], ctas[:, K1] - ctas[:, K0], ctas[:, SLICE] > 0)
+        bases = [int(column.max(initial=0)) + 1 for column in columns]
+        # one number a shape: far quicker to sort than rows of a table (it fits, because groups x K does not exceed the memory)
+        codes, counts = np.unique(np.ravel_multi_index(columns, bases), return_counts=True)
+        fields = (column.tolist() for column in np.unravel_index(codes, bases))
+        return tuple(map(CtaShape, *fields, counts.tolist()))
 
     def waves(self, sms: int) -> float:
         """CTAs over the CTAs that run at once."""

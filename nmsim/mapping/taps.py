@@ -6,6 +6,7 @@ class are reached by the same taps, so that each class is a convolution of strid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import gcd
 from typing import NamedTuple
@@ -32,6 +33,23 @@ class Residue(NamedTuple):
     shift_w: int
     residue_h: int
     residue_w: int
+
+    @property
+    def taps(self) -> int:
+        """Taps of the filter that reach the class."""
+        return self.taps_h * self.taps_w
+
+
+def pixel_kind(kind: int, fields: Mapping[int, int], taps: int = 1) -> int:
+    """PIXELS_X or PIXELS_K, or the plain kind with the same boxes where output pixel p reads input pixel p through its one tap.
+
+    So a pointwise convolution is simulated as the linear layer that it is, without working pixels out.
+    """
+    same_grid = fields[box.OUT_W] == fields[box.IN_W] and fields[box.OUT_PIXELS] == fields[box.IN_PIXELS]
+    stays = (fields[box.STRIDE_H], fields[box.STRIDE_W], fields[box.PAD_H], fields[box.PAD_W]) == (1, 1, 0, 0)
+    if taps > 1 or not (same_grid and stays):
+        return kind
+    return box.ROWS if kind == box.PIXELS_X else box.COLUMNS
 
 
 def padded_channels(channels: int, native: NMPattern | None) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nmsim.mapping.lower import row_bytes
 from nmsim.mapping.problem import Group, Problem, Tensor, View
-from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, pixels_read, residues
+from nmsim.mapping.taps import gradient_under_taps, input_pixels, input_under_taps, pixel_kind, pixels_read, residues
 from nmsim.rules import box
 from nmsim.sparsity.encoding import GroupCode
 from nmsim.sparsity.pattern import NMPattern
@@ -151,7 +151,7 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
         under_taps = input_under_taps(conv, channels, bits)
         if gemm.phase == "forward":
             weight = Tensor(f"W{index}", width, row_bytes(len(rows), bits))
-            view_x = View("X", box.PIXELS_X, 0, bits, fields=under_taps)
+            view_x = View("X", pixel_kind(box.PIXELS_X, under_taps, taps), 0, bits, fields=under_taps)
             view_d = View("D", box.ROWS, 0, out_bits, fields={box.BYTE_OFFSET: row_bytes(offset, out_bits)})
             tensors.append(weight)
             groups.append(Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d))
@@ -162,7 +162,7 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
         else:
             weight = Tensor(f"D{index}", width, row_bytes(len(rows), out_bits))
             view_dy = View("dY", box.COLUMNS, 0, bits, fields={box.BYTE_OFFSET: row_bytes(offset, bits)})
-            view_x = View("X", box.PIXELS_K, 1, bits, fields=under_taps)
+            view_x = View("X", pixel_kind(box.PIXELS_K, under_taps, taps), 1, bits, fields=under_taps)
             tensors.append(weight)
             groups.append(Group(width, len(rows), pixels_out, (view_dy, view_x), View(weight.name, box.ROWS, 0, out_bits)))
     return tensors, groups
@@ -178,11 +178,13 @@ def _residue_products(
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     found: list[tuple[Tensor, Group]] = []
     for residue in residues(conv):
-        k = residue.taps_h * residue.taps_w * width
+        k = residue.taps * width
         weight = Tensor(f"W{tile}.{len(found)}", channels, row_bytes(k, bits))
         fields = gradient_under_taps(conv, residue, width, bits) | {box.BYTE_OFFSET: byte_offset}
-        operands = (View("dY", box.PIXELS_X, 0, bits, fields=fields), View(weight.name, box.ROWS, 1, bits))
-        view_d = View("D", box.PIXELS_X, 0, out_bits, fields=input_pixels(conv, residue, channels, out_bits))
+        view_dy = View("dY", pixel_kind(box.PIXELS_X, fields, residue.taps), 0, bits, fields=fields)
+        operands = (view_dy, View(weight.name, box.ROWS, 1, bits))
+        written = input_pixels(conv, residue, channels, out_bits)
+        view_d = View("D", pixel_kind(box.PIXELS_X, written), 0, out_bits, fields=written)
         pixels = conv.batch * residue.rows * residue.columns
         found.append((weight, Group(pixels, channels, k, operands, view_d, accumulate=shared)))
     return found

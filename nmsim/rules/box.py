@@ -93,26 +93,37 @@ def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tu
 
 
 @rule
-def fixed_side(t, box: tuple[int, int, int, int]) -> tuple[int, int]:  # type: ignore[no-untyped-def]
-    """The side of a box that follows x alone, where there is one: rows of kind ROWS, bytes of kind COLUMNS."""
-    if t[KIND] == ROWS:
-        return box[0], box[1]
-    return box[2], box[3]
+def fixed_side(t, box: tuple[int, int, int, int], k0: int) -> tuple[int, int, int]:  # type: ignore[no-untyped-def]
+    """The side of a box that starts at k0 which other boxes of the same x share, and the k from which they do: rows of kind ROWS,
+    bytes of kind COLUMNS, rows of kind PIXELS_X under one tap.
+    """
+    if t[KIND] == COLUMNS:
+        return box[2], box[3], 0
+    return box[0], box[1], (k0 - k0 % t[CHANNELS] if t[KIND] == PIXELS_X else 0)
 
 
 @rule
-def next_box(t, gather, fixed: tuple[int, int], x0: int, x1: int, k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
-    """`operand_box`, given the `fixed_side` of a box of the same x and batch element: only what follows k is worked out."""
-    kind = t[KIND]
-    if kind == ROWS:
-        skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
-        byte_lo = stored_bytes(k0, t[BITS], t[KEEP_N], t[KEEP_M])
-        byte_hi = stored_bytes(k1, t[BITS], t[KEEP_N], t[KEEP_M])
-        return fixed[0], fixed[1], byte_lo + skip, max(byte_hi, byte_lo + 1) + skip
-    if kind == COLUMNS:
+def shares_side(t, since: int, k0: int, k1: int) -> bool:  # type: ignore[no-untyped-def]
+    """Whether the box of [k0, k1) has the `fixed_side` that was found with `since`."""
+    if t[KIND] == PIXELS_X:
+        return since <= k0 and k1 <= since + t[CHANNELS]
+    return t[KIND] == ROWS or t[KIND] == COLUMNS  # type: ignore[no-any-return]
+
+
+@rule
+def next_box(t, fixed: tuple[int, int, int], k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """`operand_box` of a box that `shares_side` with `fixed`: only what follows k is worked out, without a division."""
+    if t[KIND] == COLUMNS:
         rows = batch * t[ROWS_PER_BATCH] + t[ROW_OFFSET]
         return k0 + rows, k1 + rows, fixed[0], fixed[1]
-    return operand_box(t, gather, x0, x1, k0, k1, batch)
+    skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
+    if t[KIND] == ROWS:
+        byte_lo = stored_bytes(k0, t[BITS], t[KEEP_N], t[KEEP_M])
+        byte_hi = stored_bytes(k1, t[BITS], t[KEEP_N], t[KEEP_M])
+    else:
+        byte_lo = (k0 - fixed[2]) * t[BITS] >> 3
+        byte_hi = ((k1 - fixed[2]) * t[BITS] + 7) >> 3
+    return fixed[0], fixed[1], byte_lo + skip, max(byte_hi, byte_lo + 1) + skip
 
 
 @rule

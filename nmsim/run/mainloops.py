@@ -6,8 +6,9 @@ import json
 import os
 import tempfile
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.hw.mainloop import MainloopTiming
@@ -17,7 +18,7 @@ from nmsim.mapping.plan import MainloopKey
 
 def mainloop_timing(spec: GpuSpec, key: MainloopKey, occupancy: int) -> MainloopTiming:
     """The SM level's answer for a mainloop with up to `occupancy` resident CTAs."""
-    return _timing(_sm_key(spec), key, occupancy, _Spec(spec))
+    return _timing(_sm_key(_SmParts(spec)), key, occupancy, _Spec(spec))
 
 
 class _Spec:
@@ -33,15 +34,34 @@ class _Spec:
         return 0
 
 
-def _sm_key(spec: GpuSpec) -> str:
-    core = spec.tensor_core.model_dump(mode="json", exclude={"sources": True, "mma": {"__all__": {"sources"}}, "decoder": {"sources"}})
-    parts = {
-        "schedulers": spec.sm.schedulers,
-        "fp32_fma_per_cycle": spec.sm.fp32_fma_per_cycle,
-        "shared_memory": spec.shared_memory.model_dump(exclude={"sources"}),
-        "tensor_core": core,
-    }
-    return content_key(parts)
+class _SmParts:
+    """What the SM level reads of a spec, equal only to the very same objects: frozen, and slow to compare by content."""
+
+    def __init__(self, spec: GpuSpec) -> None:
+        self.parts = spec.sm, spec.shared_memory, spec.tensor_core
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SmParts) and all(here is there for here, there in zip(self.parts, other.parts, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.parts)))
+
+    def content(self) -> dict[str, Any]:
+        """The numbers, without where they come from."""
+        sm, shared_memory, tensor_core = self.parts
+        core = tensor_core.model_dump(mode="json", exclude={"sources": True, "mma": {"__all__": {"sources"}}, "decoder": {"sources"}})
+        return {
+            "schedulers": sm.schedulers,
+            "fp32_fma_per_cycle": sm.fp32_fma_per_cycle,
+            "shared_memory": shared_memory.model_dump(exclude={"sources"}),
+            "tensor_core": core,
+        }
+
+
+@lru_cache(maxsize=64)
+def _sm_key(parts: _SmParts) -> str:
+    """A step asks for the same spec's key at every kernel; the cache keeps the objects, so that no identity is used twice."""
+    return content_key(parts.content())
 
 
 @cache

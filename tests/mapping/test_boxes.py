@@ -1,5 +1,6 @@
 """Boxes, blocks and chunks of stored tensors: what an access touches is covered, once, and nothing is stored twice."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -31,7 +32,7 @@ def descriptor_of(problem: Problem, view: View) -> list[int]:
 def found_rows(problem: Problem, group: Group, pixel: int, element: int, batch: int) -> tuple[int, int, int, int]:
     """The box of one pixel under one filter element."""
     view = next(view for view in group.operands if view.tensor == "X")
-    place = (pixel, pixel + 1, element, element + 1) if view.kind == box.PIXELS_X else (element, element + 1, pixel, pixel + 1)
+    place = (pixel, pixel + 1, element, element + 1) if view.kind in (box.PIXELS_X, box.ROWS) else (element, element + 1, pixel, pixel + 1)
     return box.operand_box(descriptor_of(problem, view), [0], *place, batch)
 
 
@@ -168,19 +169,73 @@ def test_tensors_share_no_block_and_no_address() -> None:
     assert layout.blocks == blocks
 
 
+def assert_worked_out_from_its_fixed_side(descriptor: list[int], x: tuple[int, int], k_ranges: list[tuple[int, int]], batch: int) -> int:
+    """Walks along K as a CTA does; returns how many boxes shared the side of one before."""
+    since, shared = 0, 0
+    fixed = (0, 0, 0)
+    for index, (k0, k1) in enumerate(k_ranges):
+        expected = box.operand_box(descriptor, [0], *x, k0, k1, batch)
+        if index and box.shares_side(descriptor, since, k0, k1):
+            shared += 1
+            assert box.next_box(descriptor, fixed, k0, k1, batch) == expected
+        else:
+            fixed = box.fixed_side(descriptor, expected, k0)
+            since = fixed[2]
+    return shared
+
+
 @settings(max_examples=200, deadline=None)
-@given(data=st.data(), kind=st.sampled_from([box.ROWS, box.COLUMNS, box.GATHER_K, box.GATHER_X]))
+@given(data=st.data(), kind=st.sampled_from([box.ROWS, box.COLUMNS]))
 def test_a_box_worked_out_from_its_fixed_side_is_the_box(data: st.DataObject, kind: int) -> None:
-    gather = sorted(data.draw(st.sets(st.integers(0, 60), min_size=48, max_size=48)))
     fields = {name: data.draw(st.integers(0, 40)) for name in (box.ROWS_PER_BATCH, box.BYTES_PER_BATCH, box.ROW_OFFSET, box.BYTE_OFFSET)}
     keep = data.draw(st.sampled_from([(1, 1), (2, 4), (1, 2)])) if kind == box.ROWS else (1, 1)
     bits = data.draw(st.sampled_from([2, 4, 8, 16, 32]))
-    view = View("T", kind, 0, bits, keep, fields, np.array(gather) if kind in (box.GATHER_K, box.GATHER_X) else None)
+    view = View("T", kind, 0, bits, keep, fields)
     layout = Layout((Tensor("T", 2000, 512),), BLOCK_BYTES, INTERLEAVE_BYTES)
     descriptor = [int(value) for value in layout.view(view)]
-    cut = st.integers(0, 47)
-    (x0, x1), (k0, k1), (other0, other1) = (sorted((data.draw(cut), data.draw(cut))) for _ in range(3))
-    batch = data.draw(st.integers(0, 3))
-    known = box.fixed_side(descriptor, box.operand_box(descriptor, gather, x0, x1 + 1, other0, other1 + 1, batch))
-    expected = box.operand_box(descriptor, gather, x0, x1 + 1, k0, k1 + 1, batch)
-    assert box.next_box(descriptor, gather, known, x0, x1 + 1, k0, k1 + 1, batch) == expected
+    ranges = [(low, high + 1) for low, high in (sorted((data.draw(st.integers(0, 47)), data.draw(st.integers(0, 47)))) for _ in range(3))]
+    assert assert_worked_out_from_its_fixed_side(descriptor, ranges[0], ranges[1:], data.draw(st.integers(0, 3))) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), phase=st.integers(0, 2), step=st.integers(1, 9))
+def test_the_pixels_under_a_tap_are_worked_out_once(
+    data: st.DataObject, phase: int, step: int, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    """A CTA that walks along K in k-tiles of any length, each of which may span taps."""
+    problem = lower_convolution(conv_gemms("conv", data.draw(convolutions), "fp16")[phase], None)
+    for group in problem.groups:
+        view = next(view for view in group.operands if view.tensor == "X")
+        x_length = group.m if view.dimension == 0 else group.n
+        x0 = data.draw(st.integers(0, x_length - 1))
+        ranges = [(k0, min(group.k, k0 + step)) for k0 in range(0, group.k, step)]
+        descriptor, batch = descriptor_of(problem, view), data.draw(st.integers(0, problem.batch - 1))
+        shared = assert_worked_out_from_its_fixed_side(descriptor, (x0, min(x_length, x0 + 4)), ranges, batch)
+        if view.kind == box.PIXELS_X:
+            inside = [k0 // descriptor[box.CHANNELS] == (k1 - 1) // descriptor[box.CHANNELS] for k0, k1 in ranges]
+            taps = [k0 // descriptor[box.CHANNELS] for k0, _ in ranges]
+            assert shared == sum(inside[i] and taps[i] == taps[i - 1] for i in range(1, len(ranges)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), phase=st.integers(0, 2), whole=st.booleans())
+def test_a_plain_view_of_pixels_has_the_boxes_of_the_pixels_under_its_one_tap(
+    data: st.DataObject, phase: int, whole: bool, convolutions: st.SearchStrategy[ConvGeometry]
+) -> None:
+    drawn = data.draw(convolutions)
+    conv = replace(drawn, kernel_h=1, kernel_w=1, pad_h=0, pad_w=0, stride_h=1, stride_w=1) if whole else drawn
+    problem = lower_convolution(conv_gemms("conv", conv, "fp16")[phase], None)
+    for group in problem.groups:
+        for view in (*group.operands, group.output):
+            if box.OUT_W not in view.fields:
+                continue
+            assert not (whole and view.kind in (box.PIXELS_X, box.PIXELS_K))
+            if view.kind in (box.ROWS, box.COLUMNS):
+                pixels = descriptor_of(problem, replace(view, kind=box.PIXELS_X if view.kind == box.ROWS else box.PIXELS_K))
+                x_length = group.m if view.dimension == 0 else group.n
+                other = group.k if view in group.operands else group.n if view.dimension == 0 else group.m
+                (x0, x1), (k0, k1) = (
+                    sorted((data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1)))) for n in (x_length, other)
+                )
+                place = (x0, x1 + 1, k0, k1 + 1, data.draw(st.integers(0, problem.batch - 1)))
+                assert box.operand_box(descriptor_of(problem, view), [0], *place) == box.operand_box(pixels, [0], *place)
