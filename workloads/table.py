@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nmsim.api import load_arch, load_trace, simulate, simulate_run
+from nmsim.api import load_arch, load_trace, simulate
 from nmsim.result.rows import SimulationResult
-from nmsim.result.whole_run import RunTotal
+from nmsim.result.whole_run import RunTotal, first_steps, run_totals
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.version import MODEL_VERSION
-from nmsim.workload.history import read_history, running_accuracy
+from nmsim.workload.history import read_history, running_accuracy, steps_to_accuracy
 from nmsim.workload.trace import Trace
 
 ARCH = Path(__file__).parent.parent / "arch_configs" / "ampere.yaml"
@@ -112,18 +112,22 @@ def _cost_table(folder: Path, names: Sequence[str], batches: Mapping[str, int]) 
     for name in names:
         sys.stderr.write(f"simulating {name}\n")
         path = folder / f"{name}.nmtrace"
-        trace, result = load_trace(path), simulate(ARCH, path, batch=batches[name])
-        run = simulate_run(ARCH, path, result=result, batch=batches[name])
-        until = {} if common is None else simulate_run(ARCH, path, result=result, batch=batches[name], until_accuracy=common)
-        first = first or until.get("traced")
+        trace, history = load_trace(path), read_history(path)
+        files = dict.fromkeys((path.name, *(entry["trace"] for entry in trace.schedule)))
+        results = {file: simulate(ARCH, folder / file, batch=batches[name], baseline=("dense",)) for file in files}
+        result = results[path.name]
+        until: RunTotal | None = None
+        if common is not None and history is not None:
+            until = run_totals(first_steps(trace.schedule, steps_to_accuracy(history, common) or 0), results)["traced"]
+        first = first or until
         accuracy = trace.provenance.accuracy
         traced, dense = result.total["traced"], result.total["dense"]
-        whole = run["traced"].speedup_vs_dense if run else None
+        whole = run_totals(trace.schedule, results)["traced"].speedup_vs_dense if trace.schedule else None
         lines.append(
             f"| `{name}` | {'-' if accuracy is None else f'{100 * accuracy:.1f} %'} | "
             + " | ".join(_phase(trace, result, phase) for phase in PHASES)
             + f" | {traced.speedup_vs_dense:.2f}x | {traced.energy_j / dense.energy_j:.2f} | {'-' if whole is None else f'{whole:.2f}x'} | "
-            + ("-" if first is None else _to_accuracy(until["traced"], first))
+            + ("-" if first is None or until is None else _to_accuracy(until, first))
             + " |"
         )
     counts = ", ".join(f"{batch:,}" for batch in dict.fromkeys(batches[name] for name in names))
