@@ -86,29 +86,40 @@ def points() -> list[Point]:
 
 
 @pytest.fixture(scope="module")
-def one_worker(points: list[Point], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """(the bytes of the folder, processor seconds of its one worker), the SM level's results on disk as for all others."""
-    folder = tmp_path_factory.mktemp("one")
+def runs(points: list[Point], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, float], float]:
+    """(folder with the sweeps `1` and `2`, processor seconds by number of workers, idle seconds of the two).
+
+    One worker, two, two, one, each with half of the points, so that a load that comes or goes meets both alike. The SM level's
+    results are on disk before.
+    """
+    folder = tmp_path_factory.mktemp("runs")
     run_sweep(points[:: POINTS // 12], folder / "warm", LocalPool(1))
-    pool = LoggedPool(1, folder / "log")
-    assert run_sweep(points, folder / "out", pool).simulated == POINTS
-    return bytes_of(folder / "out"), pool.spent()[0]
+    processor_s, idle_s = {1: 0.0, 2: 0.0}, 0.0
+    half = points[: POINTS // 2]
+    for number, (jobs, part) in enumerate(((1, half), (2, half), (2, points), (1, points))):
+        pool = LoggedPool(jobs, folder / f"log{number}")
+        assert run_sweep(part, folder / str(jobs), pool).simulated == POINTS // 2
+        busy, idle = pool.spent()
+        processor_s[jobs] += busy
+        idle_s += idle if jobs == 2 else 0.0
+    return folder, processor_s, idle_s
 
 
-def test_two_workers_are_nearly_twice_as_fast_as_one(
-    benchmark: Any, points: list[Point], one_worker: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
-    pool = LoggedPool(2, tmp_path / "log")
-    benchmark.pedantic(lambda: run_sweep(points, tmp_path / "out", pool), rounds=1)
-    assert bytes_of(tmp_path / "out") == one_worker[0]
-    processor_s, idle_s = pool.spent()
-    efficiency = one_worker[1] / (processor_s + idle_s)
-    benchmark.extra_info |= {"one_worker_s": one_worker[1], "two_workers_s": processor_s, "idle_s": idle_s, "efficiency": efficiency}
-    print(f"one worker {one_worker[1]:.1f} s, two {processor_s:.1f} s and {idle_s:.1f} s idle: efficiency {efficiency:.3f}")
+@pytest.fixture(scope="module")
+def one_worker(runs: tuple[Path, dict[int, float], float]) -> dict[str, bytes]:
+    """The bytes of the folder that one worker wrote."""
+    return bytes_of(runs[0] / "1")
+
+
+def test_two_workers_are_nearly_twice_as_fast_as_one(runs: tuple[Path, dict[int, float], float], one_worker: dict[str, bytes]) -> None:
+    folder, processor_s, idle_s = runs
+    assert bytes_of(folder / "2") == one_worker
+    efficiency = processor_s[1] / (processor_s[2] + idle_s)
+    print(f"one worker {processor_s[1]:.1f} s, two {processor_s[2]:.1f} s and {idle_s:.1f} s idle: efficiency {efficiency:.3f}")
     assert efficiency >= EFFICIENCY
 
 
-def test_killed_twice_and_resumed_it_is_complete(one_worker: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
+def test_killed_twice_and_resumed_it_is_complete(one_worker: dict[str, bytes], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nmsim", "sweep", str(SPEC), "--jobs", "2", "--out", str(tmp_path), "--json"]
     for goal in (POINTS // 3, 2 * POINTS // 3):
         sweep = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -121,13 +132,11 @@ def test_killed_twice_and_resumed_it_is_complete(one_worker: tuple[dict[str, byt
     assert said["kept"] >= 2 * POINTS // 3
     assert (said["kept"] + said["simulated"], said["failed"]) == (POINTS, 0)
     print(f"kept {said['kept']}, simulated after the second kill {said['simulated']}")
-    assert bytes_of(tmp_path) == one_worker[0]
+    assert bytes_of(tmp_path) == one_worker
     assert read_points(tmp_path)["point_key"].nunique() == POINTS
 
 
-def test_a_dask_cluster_of_two_processes_gives_the_same_bytes(
-    points: list[Point], one_worker: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
+def test_a_dask_cluster_of_two_processes_gives_the_same_bytes(points: list[Point], one_worker: dict[str, bytes], tmp_path: Path) -> None:
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         assert run_sweep(points, tmp_path, DaskCluster(cluster.scheduler_address)).simulated == POINTS
-    assert bytes_of(tmp_path) == one_worker[0]
+    assert bytes_of(tmp_path) == one_worker

@@ -14,9 +14,23 @@ def resolved_arch(spec: Block) -> dict[str, Any]:
     return resolved
 
 
+def value_sources(spec: Block) -> dict[str, str]:
+    """Where the values come from, in the order of the blocks: `sm.count`, or `sm.*` for those that the block does not name."""
+    found: dict[str, str] = {}
+    _collect_sources(spec, "", found)
+    return found
+
+
 def arch_key(spec: Block) -> str:
     """Content key (sha256, hex) of everything timing and energy read: neither sources nor name and description."""
     return content_key({key: value for key, value in resolved_arch(spec).items() if key not in ("name", "description")})
+
+
+def _collect_sources(block: Block, path: str, found: dict[str, str]) -> None:
+    found |= {f"{path}{name}": text for name, text in block.sources.items()}
+    for name, value in block:
+        if isinstance(value, Block):
+            _collect_sources(value, f"{path}{name}.", found)
 
 
 def _without_sources(data: Any) -> Any:

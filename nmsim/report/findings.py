@@ -21,10 +21,12 @@ LEAST_MOVE = 1.002
 def findings(study: Study) -> tuple[str, ...]:
     """The sentences, the most general first; each is computed from the frames that the figures are drawn from."""
     said = [_extent(study)]
-    gains = density.data(study)
+    every = density.data(study)
+    gains = every[every["sparse_speedup"].notna()]
     if len(gains):
         said += _patterns(gains)
         said += _remains(limits.data(study), {str(row["machine"]): _where(row) for row in gains.to_dict("records")})
+    said += _never_ran(every)
     said += _parameters(tornado.data(study))
     return (*said, *_cautions(study))
 
@@ -53,6 +55,18 @@ def _patterns(gains: pd.DataFrame) -> list[str]:
     return said
 
 
+def _never_ran(points: pd.DataFrame) -> list[str]:
+    """Patterns that some machine ran nowhere, neither as they are nor as one that contains them."""
+    ran = points.groupby(["machine", "pattern"], sort=False)["sparse_speedup"].count()
+    left_out = [(str(machine), str(pattern)) for machine, pattern in ran[ran == 0].index]
+    if not left_out:
+        return []
+    patterns = dict.fromkeys(pattern for _, pattern in left_out)
+    machines = dict.fromkeys(machine for machine, _ in left_out)
+    where = f"on {next(iter(machines))}" if len(machines) == 1 else f"on {len(machines)} of {points['machine'].nunique()} machines"
+    return [f"No product ran {', '.join(patterns)} {where}: those steps are dense with the recipe's passes on top."]
+
+
 def _pays(series: pd.DataFrame, where: str = "") -> list[str]:
     by_density = series.sort_values("density", ascending=False, kind="stable").drop_duplicates("density").to_dict("records")
     if len(by_density) < 2:
@@ -79,9 +93,10 @@ def _where(row: Mapping[Hashable, Any]) -> str:
 
 
 def _gain(row: Mapping[Hashable, Any]) -> str:
-    """`1:4 2.31× of an ideal 4× (1.42× for the step)`."""
+    """`1:4 2.31× of an ideal 4× (1.42× for the step)`, with what the machine ran in its place where it does not hold the pattern."""
     ideal = f"{1 / row['density']:.3g}×"
-    return f"{row['pattern']} {times(row['sparse_speedup'])} of an ideal {ideal} ({times(row['step_speedup'])} for the step)"
+    run_as = f" (run as {row['native']})" if row["native"] != row["pattern"] else ""
+    return f"{row['pattern']}{run_as} {times(row['sparse_speedup'])} of an ideal {ideal} ({times(row['step_speedup'])} for the step)"
 
 
 def _percent(ratio: float) -> str:

@@ -12,9 +12,9 @@ from markupsafe import Markup, escape
 
 from nmsim.report.findings import findings
 from nmsim.report.study import Study
-from nmsim.report.study_tables import failed_table, points_table, sources_table
+from nmsim.report.study_tables import failed_table, identity_table, points_table, study_sources
 from nmsim.report.style import inline_svg
-from nmsim.report.tables import gemm_table, headlines, phase_table, provenance_table, run_names, totals_table
+from nmsim.report.tables import gemm_table, headlines, phase_table, provenance_table, run_names, run_sources, totals_table
 from nmsim.result.rows import SimulationResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -64,6 +64,7 @@ def render_page(results: Sequence[SimulationResult], sections: Sequence[Section]
         title=run_names(results)[0] if study is None else _title(study.study),
         study=None if study is None else _study_context(study),
         sections=[_context(section, name) for section, name in zip(sections, run_names(results), strict=False)],
+        sources=run_sources(results) if study is None else study_sources(study.study),
         model_version=results[0].model_version if study is None else ", ".join(dict.fromkeys(study.study.identities["model_version"])),
     )
 
@@ -86,7 +87,7 @@ def _study_context(section: StudySection) -> dict[str, Any]:
         "points_left_out": points_left_out,
         "failed": failed[0] if failed else None,
         "failed_left_out": failed[1] if failed else 0,
-        "sources": sources_table(study),
+        "identities": identity_table(study),
     }
 
 

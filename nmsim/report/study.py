@@ -27,7 +27,7 @@ SAME_NETWORK = ["arch", "overrides", "workload", "recipe", "trace", "batch", "dt
 
 Record = dict[str, Any]
 PRODUCT_SUMS = ("time_us", "launch_us", "energy_j", "cycles", "busy_cycles", *STALL_COLUMNS.values())
-_IDENTITY = ("arch_key", "trace_key", "model_version", "provenance")
+_IDENTITY = ("arch_key", "trace_key", "model_version", "provenance", "sources_json")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,14 @@ class Study:
     totals: pd.DataFrame
     phases: pd.DataFrame
     products: pd.DataFrame
-    """A row a point x scheme: the sums of PRODUCT_SUMS over the GEMMs that run the point's pattern when traced, and their clock."""
+    """A row a point x scheme: the sums of PRODUCT_SUMS over the GEMMs that run the point's pattern when traced, and their clock.
+
+    `native` is what those GEMMs ran: the pattern, or others that contain it. A point in which none ran sparse has no row.
+    """
     failed: pd.DataFrame
     """A row a point that could not be simulated."""
     identities: pd.DataFrame
-    """A row a point: `machine`, `arch_key`, `trace`, `trace_key`, `model_version`, and `provenance` in a sentence."""
+    """A row a point: `arch`, `machine`, `arch_key`, `trace`, `trace_key`, `model_version`, `provenance` in a sentence, `sources_json`."""
 
     @property
     def traced(self) -> pd.DataFrame:
@@ -77,7 +80,11 @@ def study_of(results: Sequence[SimulationResult]) -> Study:
         records += result_records(key_of(result), key_of(result), _coordinates(result), result)
     points = pd.DataFrame.from_records(records, columns=list(POINT_COLUMNS))
     products = [_products(key_of(result), _coordinates(result).pattern, kernels_frame([result])) for result in results]
-    return _study(points, {key_of(result): _context(vars(result), dict(result.provenance)) for result in results}, products)
+    context = {
+        key_of(result): _context(vars(result) | {"sources_json": json.dumps(dict(result.sources))}, dict(result.provenance))
+        for result in results
+    }
+    return _study(points, context, products)
 
 
 def best_points(study: Study, most: int) -> list[str]:
@@ -111,16 +118,17 @@ def _products(key: str, pattern: str, kernels: pd.DataFrame) -> pd.DataFrame:
     """A point's rows of `Study.products`; of a pattern that the machine runs as others, all GEMMs that ran sparse."""
     sparse = kernels[(kernels["scheme"] == "traced") & kernels["ran_sparse"]]
     exact = sparse[sparse["native_pattern"] == pattern]
-    chosen = kernels[kernels["gemm_id"].isin((exact if len(exact) else sparse)["gemm_id"])]
+    ran = exact if len(exact) else sparse
+    chosen = kernels[kernels["gemm_id"].isin(ran["gemm_id"])]
     sums = chosen.groupby("scheme", sort=False)
     found = sums[list(PRODUCT_SUMS)].sum().assign(clock_mhz=sums["clock_mhz"].first(), gemms=sums.size())
-    return found.reset_index().assign(point_key=key)
+    return found.reset_index().assign(point_key=key, native=", ".join(dict.fromkeys(ran["native_pattern"])))
 
 
 def _study(points: pd.DataFrame, context: dict[str, Record], products: Sequence[pd.DataFrame]) -> Study:
     is_done = points["status"] == "ok"
     totals = _with_context(totals_of(points[is_done]), context)
-    identities = totals.drop_duplicates("point_key")[["machine", "trace"]]
+    identities = totals.drop_duplicates("point_key")[["arch", "machine", "trace"]]
     said = [context.get(key, {}) for key in totals.drop_duplicates("point_key")["point_key"]]
     identities = identities.assign(**{name: [str(one.get(name, "")) for one in said] for name in _IDENTITY}).reset_index(drop=True)
     failed = points[~is_done].reset_index(drop=True)
@@ -149,7 +157,7 @@ def _context(run: Mapping[str, Any], provenance: Record) -> Record:
         "steps": steps,
         "provenance": ", ".join(words),
         "schedule": _schedule(provenance.get("schedule")),
-        **{name: run.get(name, "") for name in ("arch_key", "trace_key", "model_version")},
+        **{name: run.get(name, "") for name in _IDENTITY if name != "provenance"},
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from nmsim.report.labels import MISSING, percent_text, si, time_text, times
 from nmsim.report.study import Study, differing_words
 from nmsim.report.study_figures.density import sparse_speedups
-from nmsim.report.tables import Table
+from nmsim.report.tables import Table, sources_table
 
 MAX_POINTS = 40
 MAX_FAILED = 20
@@ -45,7 +47,7 @@ def failed_table(study: Study) -> tuple[Table, int] | None:
     return Table(("point", "why it has no result"), rows[:MAX_FAILED], frozenset()), max(0, len(rows) - MAX_FAILED)
 
 
-def sources_table(study: Study) -> Table:
+def identity_table(study: Study) -> Table:
     """The hash of every machine and trace of the study, and how each trace was trained."""
     rows = []
     for kind, column in (("machine", "machine"), ("trace", "trace")):
@@ -53,6 +55,13 @@ def sources_table(study: Study) -> Table:
             made = f"{record['provenance']}" if kind == "trace" else ""
             rows.append((kind, record[column], record[f"{'arch' if kind == 'machine' else 'trace'}_key"] or MISSING, made))
     return Table(("", "name", "key", "trained"), tuple(rows), frozenset())
+
+
+def study_sources(study: Study) -> list[tuple[str, Table]]:
+    """Where the values of each machine of the study come from, overrides apart: (name, table)."""
+    firsts = study.identities.drop_duplicates("arch").to_dict("records")
+    listed = [(str(one["arch"]), sources_table(json.loads(one["sources_json"] or "{}"))) for one in firsts]
+    return [(name, table) for name, table in listed if table.rows]
 
 
 def _ratio(value: float) -> str:

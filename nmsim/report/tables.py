@@ -155,6 +155,23 @@ def provenance_table(result: SimulationResult) -> Table:
     return Table(("item", "value"), tuple((name, _plain(value)) for name, value in lines), frozenset())
 
 
+def sources_table(sources: Mapping[str, str]) -> Table:
+    """What the values of a machine rest on, block by block; values of one block with one source share a row."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for path, text in sources.items():
+        block, _, name = path.rpartition(".")
+        rows.setdefault((block or "machine", text), []).append("the others" if name == "*" else name)
+    return Table(
+        ("block", "values", "source"), tuple((block, ", ".join(names), text) for (block, text), names in rows.items()), frozenset()
+    )
+
+
+def run_sources(results: Sequence[SimulationResult]) -> list[tuple[str, Table]]:
+    """`sources_table` of each machine of the runs, by name."""
+    machines = {result.arch: sources_table(result.sources) for result in reversed(results)}
+    return [(name, machines[name]) for name in dict.fromkeys(result.arch for result in results) if machines[name].rows]
+
+
 def _gemm_words(row: KernelRow) -> tuple[str, ...]:
     """The cells of a GEMM that are not sums."""
     shape = f"{row.m} × {row.n} × {row.k}" + (f" × {row.l}" if row.l > 1 else "")

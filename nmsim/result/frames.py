@@ -88,11 +88,13 @@ def result_of_tables(tables: Mapping[str, pa.Table], provenance: Mapping[str, An
             nm_tflops=json.loads(run["ceiling_nm_tflops_json"]),
             l2_gb_per_s=run["ceiling_l2_gb_per_s"],
             dram_gb_per_s=run["ceiling_dram_gb_per_s"],
+            shared_memory_gb_per_s=run["ceiling_shared_memory_gb_per_s"],
         ),
         rows=rows,
         phases=phase_totals(rows),
         total=scheme_totals(rows),
         notes=tuple(json.loads(run["notes_json"])),
+        sources=json.loads(run["sources_json"]),
     )
 
 
@@ -130,6 +132,8 @@ def _run_record(key: str, result: SimulationResult) -> Record:
         canonical_json(dict(ceilings.nm_tflops)),
         ceilings.l2_gb_per_s,
         ceilings.dram_gb_per_s,
+        ceilings.shared_memory_gb_per_s,
+        json.dumps(dict(result.sources)),
     )
     return dict(zip(TABLES["runs"], values, strict=True))
 

@@ -65,6 +65,8 @@ class Ceilings:
     nm_tflops: Mapping[str, float]
     l2_gb_per_s: float
     dram_gb_per_s: float
+    shared_memory_gb_per_s: float = 0.0
+    """Of all SMs together; 0 on a machine that has none."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,5 @@ class SimulationResult:
     total: Mapping[str, SchemeTotal]
     notes: tuple[str, ...] = ()
     """Sentences worth reading first: launch-bound, sparse slower than dense and why, assumed legality ..."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the machine's values come from: `sm.count`, or `sm.*` for those not named -> a text. No key depends on it."""

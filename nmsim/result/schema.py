@@ -16,7 +16,7 @@ from nmsim.rules.stalls import STALL_NAMES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RESULTS_SCHEMA = "nmsim-results/1"
+RESULTS_SCHEMA = "nmsim-results/2"
 """Changes whenever a column or the manifest does."""
 
 KERNEL_SCALARS: Mapping[str, str] = {f.name: str(f.type) for f in fields(KernelRow) if f.type in ("str", "int", "float", "bool")}
@@ -59,6 +59,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "ceiling_nm_tflops_json": "str",
         "ceiling_l2_gb_per_s": "float",
         "ceiling_dram_gb_per_s": "float",
+        "ceiling_shared_memory_gb_per_s": "float",
+        "sources_json": "str",
     },
     "kernels": {
         "run_key": "str",

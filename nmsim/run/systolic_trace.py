@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nmsim.arch.resolve import arch_key
+from nmsim.arch.resolve import arch_key, value_sources
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.result.frames import run_key
@@ -57,6 +57,7 @@ def simulate_array_trace(
         phases=phase_totals(rows),
         total=total,
         notes=tuple(notes),
+        sources=value_sources(spec),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nmsim.arch.resolve import arch_key
+from nmsim.arch.resolve import arch_key, value_sources
 from nmsim.arch.spec import GpuSpec
 from nmsim.energy.model import average_power_w
 from nmsim.errors import InputError
@@ -64,6 +64,7 @@ def simulate_trace(
         phases=phase_totals(rows),
         total=total,
         notes=tuple(_notes(spec, trace, rows, total)),
+        sources=value_sources(spec),
     )
 
 
@@ -123,6 +124,7 @@ def ceilings(spec: GpuSpec, trace: Trace, clock_mhz: int) -> Ceilings:
         nm_tflops={pattern: tflops(NMPattern.parse(pattern)) for pattern in sorted(patterns)},
         l2_gb_per_s=spec.l2.bandwidth_gb_per_s,
         dram_gb_per_s=spec.dram.bandwidth_gb_per_s,
+        shared_memory_gb_per_s=spec.sm.count * spec.shared_memory.banks * spec.shared_memory.bank_bytes * clock_mhz / 1000,
     )
 
 

@@ -1,8 +1,10 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from nmsim.arch.resolve import arch_key, resolved_arch
+from nmsim.arch.load import load_gpu
+from nmsim.arch.resolve import arch_key, resolved_arch, value_sources
 from nmsim.arch.spec import GpuSpec
 from nmsim.keys import canonical_json
 
@@ -34,3 +36,18 @@ def test_the_key_ignores_how_a_machine_is_described_and_notices_every_value(load
 
 def test_a_whole_number_written_with_a_point_is_the_same_machine(load: Load, small_machine: dict[str, Any]) -> None:
     assert arch_key(load(small_machine, "dram.cas_ns=14.0")) == arch_key(load(small_machine, "dram.cas_ns=14"))
+
+
+def test_every_value_of_a_shipped_machine_has_its_source_in_words(ampere: Path) -> None:
+    """Each source names a value that the machine holds, or stands for all others of its block; one that is set says by whom."""
+    spec, resolved = load_gpu(ampere, ["sm.count=72"]), resolved_arch(load_gpu(ampere))
+    sources = value_sources(spec)
+    assert sources["sm.count"].startswith("set by --set sm.count=72")
+    assert sources["shared_memory.latency_cycles"] == spec.shared_memory.sources["latency_cycles"]
+    for path, text in sources.items():
+        *blocks, name = path.split(".")
+        block = resolved
+        for one in blocks:
+            block = block[one]
+        assert name == "*" or name in block
+        assert text.strip()

@@ -246,7 +246,7 @@ def build_result(
             "command": "nmsim train bert-large --data sst-2 --recipe sr-ste --pattern 2:4 --trace bert.nmtrace",
             "notes": ["masks were transposable from step 0 <on>"],
         },
-        ceilings=Ceilings(CLOCK_MHZ, 312.0, {"2:4": 624.0}, 5120.0, 1935.0),
+        ceilings=Ceilings(CLOCK_MHZ, 312.0, {"2:4": 624.0}, 5120.0, 1935.0, 108 * 128 * CLOCK_MHZ / 1000),
         rows=done,
         phases=phase_totals(done),
         total=scheme_totals(done),
@@ -254,6 +254,12 @@ def build_result(
             "backward_weight stays dense in 20 of 20 layers: SR-STE sparsifies the weight only, and no weight enters that product.",
             "head.<b>bold</b> is slower than dense (0.94x): its forward takes 9 us, of which 4.1 us are the launch.",
         ),
+        sources={
+            "sm.*": "datasheet: whitepaper <i>table</i> 4",
+            "sm.count": "set by --set sm.count=108",
+            "sm.registers": "datasheet: whitepaper <i>table</i> 4",
+            "dram.timing.refresh_ns": "assumption: as HBM2",
+        },
     )
 
 

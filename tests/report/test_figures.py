@@ -99,6 +99,7 @@ def test_a_point_of_the_roofline_is_its_kernels_flop_over_time_and_bytes(make_re
     assert point["dense_equivalent_tflops"] == pytest.approx(flop / (row.cycles / row.clock_mhz * 1e-6) / 1e12)
     assert point["dram_flop_per_byte"] == pytest.approx(flop / (row.counters["dram_read_bytes"] + row.counters["dram_write_bytes"]))
     assert point["l2_flop_per_byte"] == pytest.approx(flop / (row.counters["l2_read_bytes"] + row.counters["l2_write_bytes"]))
+    assert point["shared_memory_flop_per_byte"] == pytest.approx(flop / row.counters["shared_memory_bytes"])
 
 
 def test_a_kernel_that_never_left_the_l2_has_no_dram_point_but_is_drawn(make_result: MakeResult) -> None:
@@ -114,7 +115,14 @@ def test_the_roofs_are_those_stored_with_the_result(result: SimulationResult) ->
     frame = roofline.data(result).set_index("label")
     assert frame.at["2:4", "dense_equivalent_tflops"] == 624.0
     assert frame.at["dense", "dense_equivalent_tflops"] == 312.0
-    assert (frame.at["L2", "gb_per_s"], frame.at["DRAM", "gb_per_s"]) == (5120.0, 1935.0)
+    slopes = frame[frame["kind"] == "slope"]["gb_per_s"].to_dict()
+    assert slopes == {"shared memory": result.ceilings.shared_memory_gb_per_s, "L2": 5120.0, "DRAM": 1935.0}
+
+
+def test_a_machine_without_shared_memory_has_neither_its_roof_nor_points_under_it(result: SimulationResult) -> None:
+    frame = roofline.data(replace(result, ceilings=replace(result.ceilings, shared_memory_gb_per_s=0.0)))
+    assert set(frame[frame["kind"] == "slope"]["label"]) == {"L2", "DRAM"}
+    assert frame["shared_memory_flop_per_byte"].isna().all()
 
 
 def test_summing_alike_kernels_loses_nothing(result: SimulationResult) -> None:

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -125,6 +126,38 @@ def test_a_run_of_several_stages_costs_what_its_steps_cost_and_a_stage_is_no_poi
     own_s = float(frame["time_s"]["sr-ste"])
     assert frame["run_time_s"]["sr-ste"] == pytest.approx(300 * 2 * own_s + 100 * own_s)
     assert frame["run_time_s"]["bdwp"] == pytest.approx(400 * own_s)
+
+
+def test_a_run_that_the_sweep_added_up_is_taken_as_it_is(study: Study) -> None:
+    """A stage that is a later checkpoint of another trace is known to the sweep alone."""
+    totals = study.totals.copy()
+    known = totals["recipe"] == "asp"
+    totals.loc[known, ["run_time_s", "run_energy_j"]] = (12.5, 3000.0)
+    frame = pareto.data(replace(study, totals=totals)).set_index("recipe")
+    assert (frame["run_time_s"]["asp"], frame["run_energy_j"]["asp"]) == (12.5, 3000.0)
+    assert frame["run_time_s"].drop("asp").to_numpy() == pytest.approx((frame["time_s"] * frame["steps"]).drop("asp").to_numpy())
+
+
+def test_a_pattern_that_ran_nowhere_is_said_and_has_no_bar(study: Study) -> None:
+    sparsest = study.traced.loc[study.traced["pattern"] == "1:8", "point_key"]
+    without = replace(study, products=study.products[~study.products["point_key"].isin(sparsest)])
+    said = findings(without)
+    assert "No product ran 1:8 on 4 of 4 machines: those steps are dense with the recipe's passes on top." in said
+    assert not any("1:8" in one and "ideal" in one for one in said)
+    assert not any("nan" in one for one in said)
+    assert set(limits.data(without)["pattern"]) == {"dense", "2:4", "1:4"}
+    points = density.data(without)
+    assert points.loc[points["pattern"] == "1:8", "sparse_speedup"].isna().all()
+    for spec in STUDY_FIGURES:
+        with figure_style():
+            spec.draw(spec.data(without)).draw_without_rendering()
+
+
+def test_a_pattern_that_runs_as_another_says_as_which(study: Study) -> None:
+    products = study.products.assign(native=study.products["native"].replace("1:8", "1:4"))
+    said = " ".join(findings(replace(study, products=products)))
+    assert "1:8 (run as 1:4) " in said
+    assert "1:4 (run" not in said
 
 
 def test_machines_are_ordered_by_what_their_sparsest_pattern_gains(study: Study) -> None:

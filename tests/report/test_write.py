@@ -15,7 +15,7 @@ import nmsim.report.write as write_module
 from nmsim.errors import InputError
 from nmsim.report.figures import FIGURES
 from nmsim.report.labels import times
-from nmsim.report.tables import run_names
+from nmsim.report.tables import run_names, sources_table
 from nmsim.report.write import ReportFiles, write_report
 from nmsim.result.rows import SimulationResult
 from nmsim.result.store import write_results
@@ -121,6 +121,16 @@ def test_the_page_says_the_totals_the_notes_and_where_the_trace_comes_from(page:
         assert str(text) in page.text
     for row in result.rows:
         assert row.scheme != "traced" or row.kind != "gemm" or row.reason in page.text
+
+
+def test_the_page_says_what_the_values_of_each_machine_rest_on(page: Page, result: SimulationResult) -> None:
+    for text in result.sources.values():
+        assert text in page.text
+    assert sources_table(result.sources).rows == (
+        ("sm", "the others, registers", "datasheet: whitepaper <i>table</i> 4"),
+        ("sm", "count", "set by --set sm.count=108"),
+        ("dram.timing", "refresh_ns", "assumption: as HBM2"),
+    )
 
 
 def test_no_value_is_printed_as_a_programmer_would(page: Page) -> None:

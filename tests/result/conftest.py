@@ -69,11 +69,12 @@ def build_result(seed: int = 0, kernels: int = 6, schemes: Sequence[str] = ("tra
         engine="compiled",
         options={"l2": "cold", "batch": None, "set": {"sm.count": 144}},
         provenance={"kind": "trained", "accuracy": 0.913, "loss": None, "versions": {"torch": "2.13"}},
-        ceilings=Ceilings(1410, 312.0, {"2:4": 624.0, "1:4": 1248.0}, 5120.0, 1935.0),
+        ceilings=Ceilings(1410, 312.0, {"2:4": 624.0, "1:4": 1248.0}, 5120.0, 1935.0, 19492.0),
         rows=rows,
         phases=phase_totals(rows),
         total=scheme_totals(rows),
         notes=("2 of 6 GEMMs are launch-bound.",),
+        sources={"sm.*": "datasheet: <a table>", "sm.count": "set by --set"},
     )
 
 

@@ -50,7 +50,8 @@ FIGURES: tuple[FigureSpec[SimulationResult], ...] = (
         "roofline",
         "Roofline of the GEMMs",
         "Dense-equivalent throughput while the kernel runs against dense-equivalent FLOP per byte moved: filled markers count "
-        "DRAM bytes, hollow ones L2 bytes, joined for one kernel. Area is time; kernels below 0.5 % of the GEMM time are left out.",
+        "DRAM bytes, hollow circles L2 bytes, diamonds the bytes of all shared memories, joined for one kernel. Area is time; kernels "
+        "below 0.5 % of the GEMM time are left out.",
         roofline.data,
         roofline.draw,
     ),

@@ -1,4 +1,4 @@
-"""How near each GEMM comes to the machine's roofs: dense and N:M ceilings, L2 and DRAM slopes."""
+"""How near each GEMM comes to the machine's roofs: dense and N:M ceilings, a slope for shared memory, L2 and DRAM."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ ALONG: dict[str, Any] = {
     "transform_rotates_text": True,
 }
 """Text that runs along a slope."""
+INTENSITIES = {"DRAM": "dram_flop_per_byte", "L2": "l2_flop_per_byte", "shared memory": "shared_memory_flop_per_byte"}
+"""Level of memory -> its column, from the level of fewest bytes on."""
+LEVEL_MARKERS = {"DRAM": "o", "L2": "o", "shared memory": "d"}
+LEVEL_AREAS = {"DRAM": 1.0, "L2": 1.0, "shared memory": 0.7}
 COLUMNS = [
     "kind",
     "scheme",
@@ -42,8 +46,7 @@ COLUMNS = [
     "kernels",
     "ran_sparse",
     "time_us",
-    "dram_flop_per_byte",
-    "l2_flop_per_byte",
+    *INTENSITIES.values(),
     "dense_equivalent_tflops",
     "gb_per_s",
 ]
@@ -64,9 +67,13 @@ def data(result: SimulationResult) -> pd.DataFrame:
     ceilings = [{"kind": "ceiling", "label": "dense", "dense_equivalent_tflops": roofs.dense_tflops}]
     ceilings += [{"kind": "ceiling", "label": label, "dense_equivalent_tflops": tflops} for label, tflops in roofs.nm_tflops.items()]
     slopes = [
+        {"kind": "slope", "label": "shared memory", "gb_per_s": roofs.shared_memory_gb_per_s},
         {"kind": "slope", "label": "L2", "gb_per_s": roofs.l2_gb_per_s},
         {"kind": "slope", "label": "DRAM", "gb_per_s": roofs.dram_gb_per_s},
     ]
+    slopes = [slope for slope in slopes if slope["gb_per_s"]]
+    if not roofs.shared_memory_gb_per_s:
+        kernels[INTENSITIES["shared memory"]] = float("nan")
     return pd.concat([kernels, pd.DataFrame([*ceilings, *slopes])], ignore_index=True).reindex(columns=COLUMNS)
 
 
@@ -75,14 +82,13 @@ def _points(gemms: pd.DataFrame) -> pd.DataFrame:
     alike = alike_kernels(gemms)
     alike = alike[alike["time_us"] >= LEAST_SHARE * alike["time_us"].sum()]
     flop = 2.0 * alike["dense_equivalent_macs"]
-    dram_bytes = alike["dram_read_bytes"] + alike["dram_write_bytes"]
-    l2_bytes = alike["l2_read_bytes"] + alike["l2_write_bytes"]
-    return alike.assign(
-        kind="kernel",
-        dram_flop_per_byte=(flop / dram_bytes).where(dram_bytes > 0),
-        l2_flop_per_byte=(flop / l2_bytes).where(l2_bytes > 0),
-        dense_equivalent_tflops=flop / alike["running_us"] / 1e6,
-    )
+    moved = {
+        "DRAM": alike["dram_read_bytes"] + alike["dram_write_bytes"],
+        "L2": alike["l2_read_bytes"] + alike["l2_write_bytes"],
+        "shared memory": alike["shared_memory_bytes"],
+    }
+    intensities = {column: (flop / moved[level]).where(moved[level] > 0) for level, column in INTENSITIES.items()}
+    return alike.assign(kind="kernel", dense_equivalent_tflops=flop / alike["running_us"] / 1e6, **intensities)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -109,7 +115,8 @@ def draw(frame: pd.DataFrame) -> Figure:
             axes.set_xlabel("arithmetic intensity (dense-equivalent FLOP per byte)")
     _key(figure.add_subplot(grid[down, :]), numbered)
     phases = [phase for phase in PHASES if phase in set(kernels["phase"])]
-    figure.legend(handles=_legend(phases), loc="outside upper left", ncols=6)
+    levels = [level for level, column in INTENSITIES.items() if kernels[column].notna().any()]
+    figure.legend(handles=_legend(phases, levels), loc="outside upper left", ncols=6)
     return figure
 
 
@@ -133,7 +140,7 @@ def _key(axes: Axes, numbered: list[tuple[str, str]]) -> None:
 
 def _limits(frame: pd.DataFrame) -> tuple[float, float, float, float]:
     """Least and greatest intensity, least and greatest throughput shown: all points, all ridges, and never less than 1.7 decades."""
-    intensities = pd.concat([frame["dram_flop_per_byte"], frame["l2_flop_per_byte"]]).dropna()
+    intensities = pd.concat([frame[column] for column in INTENSITIES.values()]).dropna()
     throughputs, gb_per_s = frame["dense_equivalent_tflops"].dropna(), frame["gb_per_s"].dropna()
     least_y, most_y = min(throughputs.min() / 2, throughputs.max() / 50), throughputs.max() * 2
     enters = 1000 * least_y / gb_per_s.max()
@@ -170,19 +177,19 @@ def _roofs(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _points_of(axes: Axes, kernels: pd.DataFrame, numbered: list[tuple[str, str]], longest_us: float) -> None:
-    """Both points of each kernel, joined, the slowest below; numbers of points that fall together are written together."""
+    """The points of each kernel, joined, the slowest below; numbers of points that fall together are written together."""
     slowest_first = kernels.sort_values("time_us", ascending=False, kind="stable")
     colours = [PHASE_COLOURS[phase] for phase in slowest_first["phase"]]
     areas = 10 + 60 * slowest_first["time_us"] / longest_us
-    dram, level_two, tflops = (slowest_first[name] for name in ("dram_flop_per_byte", "l2_flop_per_byte", "dense_equivalent_tflops"))
-    axes.hlines(tflops, dram, level_two, colors=colours, linewidth=0.5, alpha=0.6)
-    look: dict[str, Any] = {"s": areas, "edgecolors": colours, "linewidth": 0.8, "alpha": 0.85, "zorder": 3}
-    axes.scatter(level_two, tflops, facecolors="white", **look)
-    axes.scatter(dram, tflops, facecolors=colours, **look)
+    tflops, levels = slowest_first["dense_equivalent_tflops"], slowest_first[list(INTENSITIES.values())]
+    axes.hlines(tflops, levels.min(axis=1), levels.max(axis=1), colors=colours, linewidth=0.5, alpha=0.6)
+    look: dict[str, Any] = {"edgecolors": colours, "linewidth": 0.8, "alpha": 0.85, "zorder": 3}
+    for level, column in reversed(INTENSITIES.items()):
+        faces: Any = colours if level == "DRAM" else "white"
+        axes.scatter(slowest_first[column], tflops, s=areas * LEVEL_AREAS[level], marker=LEVEL_MARKERS[level], facecolors=faces, **look)
     placed: list[tuple[float, float, set[int]]] = []
-    for name, *intensities, rate in zip(
-        zip(slowest_first["label"], slowest_first["phase"], strict=True), dram, level_two, tflops, strict=True
-    ):
+    names = zip(slowest_first["label"], slowest_first["phase"], strict=True)
+    for name, intensities, rate in zip(names, levels.itertuples(index=False, name=None), tflops, strict=True):
         known = [intensity for intensity in intensities if not isnan(intensity)]
         if known and name in numbered:
             _place(placed, log10(max(known)), log10(rate), numbered.index(name) + 1)
@@ -215,9 +222,10 @@ def _halo(text: Text) -> None:
     text.set_zorder(2.5)
 
 
-def _legend(phases: Sequence[str]) -> list[Line2D]:
-    def dot(colour: str, face: str, label: str) -> Line2D:
-        return Line2D([], [], linestyle="none", marker="o", color=colour, markerfacecolor=face, label=label)
+def _legend(phases: Sequence[str], levels: Sequence[str]) -> list[Line2D]:
+    def dot(colour: str, face: str, label: str, marker: str = "o") -> Line2D:
+        return Line2D([], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, label=label)
 
     names = [dot(PHASE_COLOURS[phase], PHASE_COLOURS[phase], phase_name(phase)) for phase in phases]
-    return [*names, dot(QUIET, QUIET, "DRAM bytes"), dot(QUIET, "white", "L2 bytes")]
+    faces = {level: QUIET if level == "DRAM" else "white" for level in levels}
+    return [*names, *(dot(QUIET, faces[level], f"{level} bytes", LEVEL_MARKERS[level]) for level in levels)]

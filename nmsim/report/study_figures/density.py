@@ -16,13 +16,13 @@ MAX_NAMED = 5
 """Series with a colour and a name; of more, the fastest, the slowest and those between stand out from the others in grey."""
 SERIES = ["machine", "workload", "recipe", "batch", "dtype", "l2"]
 PANELS = {"sparse_speedup": "products that run the pattern", "step_speedup": "whole training step"}
-COLUMNS = ["series", *SERIES, "pattern", "density", "legality", *PANELS]
+COLUMNS = ["series", *SERIES, "pattern", "native", "density", "legality", *PANELS]
 
 
 def data(study: Study) -> pd.DataFrame:
-    """A row a sparse point: its density and its speed-up, of the GEMMs that run the pattern and of the whole step.
+    """A row a sparse point: its density and its speed-up, of the GEMMs that run the pattern (`native`: as which) and of the whole step.
 
-    Empty where nothing ran sparse beside a dense baseline.
+    The former is missing where no GEMM ran sparse. Empty where nothing ran sparse beside a dense baseline.
     """
     traced = study.traced
     traced = traced[(traced["density"] < 1) & traced["speedup_vs_dense"].notna()]
@@ -37,10 +37,11 @@ def data(study: Study) -> pd.DataFrame:
 
 
 def sparse_speedups(study: Study) -> pd.DataFrame:
-    """`sparse_speedup` of each point: dense time over traced time, of the GEMMs that run the point's pattern."""
+    """`sparse_speedup` of each point: dense time over traced time, of the GEMMs that run the point's pattern; and `native`, as which."""
+    native = study.products.drop_duplicates("point_key").set_index("point_key")["native"]
     times_us = study.products.pivot_table(index="point_key", columns="scheme", values="time_us", aggfunc="sum", sort=False)
     both = times_us.reindex(columns=["dense", "traced"])
-    return (both["dense"] / both["traced"]).rename("sparse_speedup").reset_index()
+    return (both["dense"] / both["traced"]).rename("sparse_speedup").reset_index().assign(native=lambda one: one["point_key"].map(native))
 
 
 def draw(frame: pd.DataFrame) -> Figure:

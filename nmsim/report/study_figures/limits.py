@@ -29,7 +29,7 @@ def data(study: Study) -> pd.DataFrame:
     Shares are percents of the dense time of the same GEMMs.
     """
     traced = study.traced
-    sparse = traced[(traced["density"] < 1) & traced["speedup_vs_dense"].notna()]
+    sparse = traced[(traced["density"] < 1) & traced["speedup_vs_dense"].notna() & traced["point_key"].isin(study.products["point_key"])]
     if sparse.empty:
         return pd.DataFrame(columns=COLUMNS)
     sparse = sparse.assign(name=differing_words(sparse, also_pattern=False))

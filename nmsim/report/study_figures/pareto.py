@@ -51,7 +51,12 @@ def data(study: Study) -> pd.DataFrame:
 
 
 def _run(row: Mapping[Hashable, Any], steps_of: pd.DataFrame) -> tuple[float, float]:
-    """Seconds and joules of the run that ended at this step: each stage at the cost of its own step, all at this one's if unknown."""
+    """Seconds and joules of the run that ended at this step: as the sweep added its stages up.
+
+    Without that, each stage at the cost of its own step where the study has it, and all at this one's where it has not.
+    """
+    if row["run_time_s"] > 0:
+        return float(row["run_time_s"]), float(row["run_energy_j"])
     schedule = row["schedule"] or ((row["steps"], row["trace"]),)
     if any(trace not in steps_of.index for _, trace in schedule):
         schedule = ((row["steps"], row["trace"]),)
