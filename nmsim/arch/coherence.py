@@ -39,6 +39,9 @@ def contradictions(spec: GpuSpec) -> Iterator[Contradiction]:
     for name, tiles in (("tiles", spec.kernels.tiles), ("nm_tiles", spec.kernels.nm_tiles)):
         for position, tile in enumerate(tiles):
             yield from _tile(tile, ("kernels", name, position))
+    if spec.kernels.nm_default_tile >= max(len(spec.kernels.nm_tiles), 1):
+        problem = f"must be a position in nm_tiles (0 to {len(spec.kernels.nm_tiles) - 1})"
+        yield Contradiction(("kernels", "nm_default_tile"), problem, spec.kernels.nm_default_tile)
     if not any(shared_memory_needed(tile) <= spec.sm.shared_memory_per_cta_bytes for tile in spec.kernels.tiles):
         problem = f"no tile fits the shared memory of a CTA ({spec.sm.shared_memory_per_cta_bytes} bytes)"
         yield Contradiction(("kernels", "tiles"), problem, None, "add a smaller tile or use fewer stages")

@@ -267,12 +267,18 @@ class KernelsSpec(Block):
     """How operands reach shared memory: `async` past the registers (cp.async, TMA), or `sync`: loaded and stored by the warps."""
     nm_tiles: tuple[TileSpec, ...] = ()
     """Templates of the N:M kernels, where their library has others than the dense one; none: the same."""
+    nm_search: bool = True
+    """Whether the library's search picks the N:M kernel; else it is the one of `nm_default_tile`."""
+    nm_default_tile: NonNegative = 0
+    """Position in `nm_tiles` of the kernel that runs where nobody searches."""
     nm_raster_width: Positive | None = None
     """Band of the N:M kernels' raster, where it differs; 1 walks along the compressed operand."""
 
     def tiles_for(self, *, compressed: bool) -> tuple[TileSpec, ...]:
         """Templates of dense kernels, or of those with a compressed operand."""
-        return self.nm_tiles if compressed and self.nm_tiles else self.tiles
+        if not (compressed and self.nm_tiles):
+            return self.tiles
+        return self.nm_tiles if self.nm_search else (self.nm_tiles[self.nm_default_tile],)
 
     def reluctance(self, split_k: int) -> float:
         """Factor on the time of a kernel of `split_k` slices when kernels are compared."""
@@ -304,14 +310,35 @@ class EnergySpec(Block):
     """L2 array and the wires to the SM."""
     dram_pj_per_byte: NonNegativeFloat
     dram_activate_pj: NonNegativeFloat
+    operand_values: str = "normal"
+    """What the operands hold: a key of `switching_activity`."""
+    switching_activity: dict[str, PositiveFloat] = Field(default={"normal": 1.0})
+    """Energy of MACs, shared memory and L2 by what the operands hold, over that with normally distributed values."""
+
+    @model_validator(mode="after")
+    def _known_values(self) -> EnergySpec:
+        if self.operand_values not in self.switching_activity:
+            known = ", ".join(sorted(self.switching_activity))
+            raise ValueError(f"operand_values must be one of switching_activity ({known}), got {self.operand_values!r}")
+        return self
 
 
 class PowerSpec(Block):
-    """The board: its limit and what it burns while idle."""
+    """The board: its limit, what it burns while idle, and how the chip's supply voltage rises with its clock."""
 
     board_limit_w: PositiveFloat
     static_w: NonNegativeFloat
     """Constant and leakage power, clock-independent."""
+    flat_voltage_mhz: Positive | None = None
+    """Up to this clock the voltage is the lowest one, at which the energy costs hold. None: at every clock."""
+    voltage_rise_per_ghz: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """What a GHz above that clock adds to the voltage, over the lowest one."""
+
+    def switching_energy_ratio(self, clock_mhz: float) -> float:
+        """Joules of one switching event at this clock over those at the lowest voltage: the square of the voltages' ratio."""
+        if self.flat_voltage_mhz is None or clock_mhz <= self.flat_voltage_mhz:
+            return 1.0
+        return (1 + self.voltage_rise_per_ghz * (clock_mhz - self.flat_voltage_mhz) / 1000) ** 2
 
 
 class GpuSpec(Block):

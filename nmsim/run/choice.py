@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec, TileSpec
-from nmsim.energy.clock import clock_under_cap
+from nmsim.energy.clock import clock_of_share, clock_under_cap
 from nmsim.hw.timing import chip_timing
 from nmsim.mapping.candidates import build_plan, rank
 from nmsim.mapping.plan import KernelPlan
@@ -67,7 +67,10 @@ def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelR
 def capped_cycles(spec: GpuSpec, run: KernelRun) -> float:
     """Cycles of the top clock that the run takes once it is slowed to the board's limit (an estimate, to choose by)."""
     dynamic_w = kernel_energy(spec, run).busy_power_w - spec.power.static_w
-    return run.cycles * max(1.0, dynamic_w / (spec.power.board_limit_w - spec.power.static_w))
+    share = (spec.power.board_limit_w - spec.power.static_w) / dynamic_w if dynamic_w > 0 else 1.0
+    if share >= 1:
+        return run.cycles
+    return run.cycles * run.clock_mhz / clock_of_share(share, spec.clock, run.clock_mhz, spec.power.switching_energy_ratio)
 
 
 def run_at(spec: GpuSpec, plan: KernelPlan, clock_mhz: int, options: RunOptions) -> KernelRun:
@@ -84,7 +87,8 @@ def under_power_cap(spec: GpuSpec, boost: KernelRun, options: RunOptions) -> Ker
             runs[clock_mhz] = run_at(spec, boost.plan, clock_mhz, options)
         return kernel_energy(spec, runs[clock_mhz]).busy_power_w
 
-    return runs[clock_under_cap(power_at, spec.clock, spec.power.board_limit_w, spec.power.static_w).clock_mhz]
+    limit_w, idle_w = spec.power.board_limit_w, spec.power.static_w
+    return runs[clock_under_cap(power_at, spec.clock, limit_w, idle_w, energy_ratio=spec.power.switching_energy_ratio).clock_mhz]
 
 
 def compute_cycles(spec: GpuSpec, run: KernelRun, options: RunOptions) -> float:

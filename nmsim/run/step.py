@@ -72,7 +72,8 @@ class Simulator:
                 by_clock[clock_mhz] = self._all_at(works, clock_mhz, progress)
             return self._average_power_w(by_clock[clock_mhz])
 
-        choice = clock_under_cap(power_at, self.spec.clock, self.spec.power.board_limit_w, self.spec.power.static_w)
+        power = self.spec.power
+        choice = clock_under_cap(power_at, self.spec.clock, power.board_limit_w, power.static_w, energy_ratio=power.switching_energy_ratio)
         return [self._row(work, scheme) for work in by_clock[choice.clock_mhz]]
 
     def _gemm_works(self, trace: Trace, scheme: str, progress: Progress) -> list[Work]:

@@ -2,6 +2,7 @@
 
 A line is one GEMM. Needed columns: `id, arch, m, n, k` and at least one of `dense_us`, `sparse_us`. Others, with what an
 empty cell means: `l2` (warm), `dtype` and `out_dtype` (fp16), `pattern` (2:4, of the weight, which is the n x k operand),
+`set` (the machine as it is; else values of it that this measurement had otherwise, `a.b=VALUE` with blanks between),
 `tags`, `gpu`, `source`, `status`, `note`.
 """
 
@@ -34,6 +35,8 @@ class GemmRow:
     pattern: str
     dense_us: float | None
     sparse_us: float | None
+    overrides: tuple[str, ...]
+    """Values of the machine that this measurement had otherwise."""
     tags: frozenset[str]
     source: str
     status: str
@@ -78,13 +81,14 @@ def read_gemm_rows(path: Path) -> list[GemmRow]:
 
 def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGemm]:
     """Simulate what each row measured. Those beyond the context's most MACs are skipped."""
-    machines: dict[str, Machine] = {}
+    machines: dict[tuple[str, ...], Machine] = {}
     chosen = [row for row in rows if not _too_large(context, row)]
     for done, row in enumerate(chosen):
         context.progress(done, len(chosen), row.id)
-        if row.arch not in machines:
-            machines[row.arch] = context.machine(row.arch)
-        yield _simulate(context, machines[row.arch], row)
+        key = row.arch, *row.overrides
+        if key not in machines:
+            machines[key] = context.machine(row.arch, row.overrides)
+        yield _simulate(context, machines[key], row)
 
 
 def left_out(context: Context, rows: list[GemmRow]) -> tuple[str, ...]:
@@ -149,6 +153,7 @@ def _row(line: Line) -> GemmRow:
         pattern=line.text("pattern", "2:4"),
         dense_us=line.number_of("dense_us"),
         sparse_us=line.number_of("sparse_us"),
+        overrides=tuple(line.text("set").split()),
         tags=frozenset(line.text("tags").split()),
         source=line.text("source", str(line.file)),
         status=line.text("status"),

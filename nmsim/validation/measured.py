@@ -92,11 +92,11 @@ class Context:
     """The user's own measurements instead of the shipped ones (suite gemm)."""
     progress: Progress = lambda done, of, what: None
 
-    def machine(self, file_name: str) -> Machine:
-        """A shipped machine, or one given by its path, with the overrides of this run."""
+    def machine(self, file_name: str, overrides: Sequence[str] = ()) -> Machine:
+        """A shipped machine, or one given by its path, with the overrides of a row and then those of this run."""
         from nmsim.api import load_arch
 
-        return load_arch(find_arch(file_name, self.data), self.overrides)
+        return load_arch(find_arch(file_name, self.data), (*overrides, *self.overrides))
 
 
 def find_arch(name: str, beside: Path | None = None) -> Path:

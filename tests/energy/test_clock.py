@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmsim.arch.spec import ClockSpec
-from nmsim.energy.clock import MAX_RUNS, ClockChoice, clock_steps_mhz, clock_under_cap, worst_gap_steps
+from nmsim.arch.spec import ClockSpec, PowerSpec
+from nmsim.energy.clock import MAX_RUNS, ClockChoice, clock_of_share, clock_steps_mhz, clock_under_cap, worst_gap_steps
 
 A100_LIKE = ClockSpec(boost_mhz=1410, min_mhz=210, step_mhz=15)
 watts = st.floats(0.1, 1000)
@@ -85,16 +85,43 @@ def test_on_any_rising_curve_the_choice_was_evaluated_fits_and_is_within_the_sta
     core_cycles=st.floats(1e3, 1e8),
     memory_us=st.floats(0, 1e5),
     limit_w=watts,
+    rise=st.floats(0, 2),
+    flat_mhz=st.integers(210, 1410),
 )
-def test_a_kernel_of_fixed_energy_with_core_and_memory_time_gets_the_very_highest_clock(
-    static_w: float, dynamic_j: float, core_cycles: float, memory_us: float, limit_w: float
+def test_a_kernel_of_known_energy_with_core_and_memory_time_gets_the_very_highest_clock(
+    static_w: float, dynamic_j: float, core_cycles: float, memory_us: float, limit_w: float, rise: float, flat_mhz: int
 ) -> None:
-    def power_at(mhz: int) -> float:
-        return static_w + dynamic_j / (core_cycles / mhz + memory_us) * 1e6
+    board = PowerSpec(board_limit_w=limit_w, static_w=static_w, flat_voltage_mhz=flat_mhz, voltage_rise_per_ghz=rise)
 
-    choice = clock_under_cap(power_at, A100_LIKE, limit_w, static_w)
+    def power_at(mhz: int) -> float:
+        return static_w + dynamic_j * board.switching_energy_ratio(mhz) / (core_cycles / mhz + memory_us) * 1e6
+
+    choice = clock_under_cap(power_at, A100_LIKE, limit_w, static_w, energy_ratio=board.switching_energy_ratio)
     assert choice.clock_mhz == highest_that_fits(power_at, A100_LIKE, limit_w)
     assert choice.runs <= 5
+
+
+@given(share=st.floats(0.01, 1.5), rise=st.floats(0, 5), flat_mhz=st.integers(210, 1410), clock=st.integers(0, 80))
+def test_a_share_of_the_power_is_met_by_a_step_and_by_none_above_it(share: float, rise: float, flat_mhz: int, clock: int) -> None:
+    board = PowerSpec(board_limit_w=400, static_w=0, flat_voltage_mhz=flat_mhz, voltage_rise_per_ghz=rise)
+    steps = clock_steps_mhz(A100_LIKE)
+
+    def power(mhz: float) -> float:
+        return mhz * board.switching_energy_ratio(mhz)
+
+    chosen = clock_of_share(share, A100_LIKE, steps[clock], board.switching_energy_ratio)
+    fitting = [step for step in steps if power(step) <= share * power(steps[clock])]
+    assert chosen == (fitting[-1] if fitting else steps[0])
+
+
+@given(flat_mhz=st.integers(210, 1400), rise=st.floats(0.01, 5), clocks=st.tuples(st.integers(210, 1410), st.integers(210, 1410)))
+def test_voltage_is_lowest_up_to_a_clock_and_never_falls_beyond(flat_mhz: int, rise: float, clocks: tuple[int, int]) -> None:
+    board = PowerSpec(board_limit_w=400, static_w=80, flat_voltage_mhz=flat_mhz, voltage_rise_per_ghz=rise)
+    low, high = (board.switching_energy_ratio(mhz) for mhz in sorted(clocks))
+    assert 1 <= low <= high
+    assert board.switching_energy_ratio(flat_mhz) == 1
+    assert board.switching_energy_ratio(flat_mhz + 1000) == pytest.approx((1 + rise) ** 2)
+    assert PowerSpec(board_limit_w=400, static_w=80).switching_energy_ratio(max(clocks)) == 1
 
 
 @given(flat_from_mhz=st.integers(1000, 1410), flat_w=st.floats(410, 600), ripple_w=st.floats(0, 2))

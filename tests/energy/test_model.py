@@ -42,6 +42,8 @@ UNIT_AND_COST_PJ = {
     "dram_write_bytes": ("dram", 64.0),
     "dram_activates": ("dram", 1024.0),
 }
+ON_THE_CHIP = {"tensor_core", "metadata", "cuda_core", "shared_memory", "l2"}
+FED_WITH_OPERANDS = {"tensor_core", "shared_memory", "l2"}
 counts = st.builds(Counters, **{f.name: st.integers(0, 10**12) for f in fields(Counters)})
 
 
@@ -96,3 +98,20 @@ def test_a_type_without_a_cost_is_refused_by_name() -> None:
 
 def test_a_memory_bound_pass_needs_no_cost_per_mac() -> None:
     assert dynamic_energy_by_unit_j(Counters(dram_read_bytes=10), COSTS, "fp8")["dram"] == pytest.approx(640e-12)
+
+
+@given(counters=counts, ratio=st.floats(1, 4), activity=st.floats(0.1, 1.5))
+def test_voltage_scales_the_chip_and_operand_values_what_carries_them_and_neither_the_dram(
+    counters: Counters, ratio: float, activity: float
+) -> None:
+    costs = COSTS.model_copy(update={"operand_values": "zeros", "switching_activity": {"normal": 1.0, "zeros": activity}})
+    plain = dynamic_energy_by_unit_j(counters, COSTS, "fp16")
+    scaled = dynamic_energy_by_unit_j(counters, costs, "fp16", switching_energy_ratio=ratio)
+    for unit, joules in plain.items():
+        factor = (ratio if unit in ON_THE_CHIP else 1.0) * (activity if unit in FED_WITH_OPERANDS else 1.0)
+        assert scaled[unit] == pytest.approx(joules * factor)
+
+
+def test_operand_values_must_be_known() -> None:
+    with pytest.raises(ValueError, match="operand_values must be one of switching_activity"):
+        EnergySpec.model_validate(COSTS.model_dump() | {"operand_values": "primes"})

@@ -59,7 +59,23 @@ def test_the_cap_lowers_the_clock_of_the_tailed_kernel_as_of_the_full_one(spec: 
 def test_energy_is_counts_times_costs(spec: GpuSpec) -> None:
     run = run_tiles(spec, 20)
     energy, counters = kernel_energy(spec, run), run.counters
-    assert energy.by_unit_j["tensor_core"] == pytest.approx(20 * 128 * 128 * 4096 * spec.energy.mac_pj["fp16"] * 1e-12)
+    volts = spec.power.switching_energy_ratio(spec.clock.boost_mhz)
+    assert volts > 1.5
+    assert energy.by_unit_j["tensor_core"] == pytest.approx(volts * 20 * 128 * 128 * 4096 * spec.energy.mac_pj["fp16"] * 1e-12)
     assert energy.by_unit_j["metadata"] == 0
-    assert energy.by_unit_j["l2"] == pytest.approx((counters.l2_read_bytes + counters.l2_write_bytes) * spec.energy.l2_pj_per_byte * 1e-12)
+    l2_bytes = counters.l2_read_bytes + counters.l2_write_bytes
+    assert energy.by_unit_j["l2"] == pytest.approx(volts * l2_bytes * spec.energy.l2_pj_per_byte * 1e-12)
     assert energy.energy_j == pytest.approx(sum(energy.by_unit_j.values()))
+
+
+def test_a_lower_clock_saves_energy_down_to_the_lowest_voltage_and_none_below(spec: GpuSpec) -> None:
+    """The published power of this chip over its clock: above 1065 MHz an action costs more and more, below all the same."""
+    plan = run_tiles(spec, 108).plan
+
+    def dynamic_j(clock_mhz: int) -> float:
+        by_unit = kernel_energy(spec, run_at(one_tile(spec), plan, clock_mhz, OPTIONS)).by_unit_j
+        return by_unit["tensor_core"] + by_unit["shared_memory"]
+
+    at_boost, between, flat, low = (dynamic_j(clock_mhz) for clock_mhz in (1410, 1230, 1065, 810))
+    assert at_boost > 1.2 * between > 1.2 * flat
+    assert flat == pytest.approx(low)

@@ -145,7 +145,7 @@ def test_either_operand_may_be_the_compressed_one(spec: GpuSpec) -> None:
         ({"dtype": "fp32"}, "has no dense matrix instruction for fp32"),
         ({"out_dtype": "text"}, "--out-dtype"),
         ({"sparse_operand": "w"}, "--sparse-operand"),
-        ({"l2": "hot"}, "--l2: no such L2 state, got 'hot'; use one of cold, warm"),
+        ({"l2": "hot"}, "--l2: no such L2 state here, got 'hot'; use one of cold, warm"),
         ({"engine": "fast"}, "--engine: no such engine"),
         ({"overrides": ["sm.count=1"]}, "overrides need the machine's file"),
     ],
