@@ -84,7 +84,7 @@ def clock_text(seconds: float) -> str:
 
 
 def announce_engine(engine: str | None) -> None:
-    """Say in one line on standard error what will take time, or run slower than it could."""
+    """Say in one line on standard error what takes time when it begins, or will run slower than it could."""
     import typer
 
     from nmsim.rules.jit import NUMBA
@@ -94,7 +94,6 @@ def announce_engine(engine: str | None) -> None:
     if not NUMBA:
         typer.echo("numba is not installed: the simpy engine serves, with the same answers, slower", err=True)
         return
-    from nmsim.hw.chip_compiled import compiled_is_cached
+    from nmsim.hw.object_code import before_compiling
 
-    if not compiled_is_cached():
-        typer.echo("compiling the engine (once, about ten seconds) ...", err=True)
+    before_compiling[:] = [lambda: typer.echo("compiling the engine (once, about ten seconds) ...", err=True)]

@@ -30,6 +30,9 @@ _LOCAL_CALLS = ("llvm.",)
 
 Compiled = Callable[..., int]
 
+before_compiling: list[Callable[[], None]] = []
+"""Called before anything is compiled, which takes about ten seconds: for whoever wants to say so."""
+
 
 def compiled_function(function: Callable[..., Any], arguments: tuple[Any, ...], folder: Path) -> Compiled:
     """`function` compiled for the types of `arguments`: from `folder` if it is there, else compiled and put there.
@@ -43,6 +46,8 @@ def compiled_function(function: Callable[..., Any], arguments: tuple[Any, ...], 
     code = _read(file)
     if code is not None:
         return _linked(llvm, code)
+    for announce in before_compiling:
+        announce()
     dispatcher, ir, entry = _compile(function, arguments)
     try:
         code = _object_code(llvm, ir, entry)

@@ -25,7 +25,7 @@ def findings(study: Study) -> tuple[str, ...]:
     gains = every[every["sparse_speedup"].notna()]
     if len(gains):
         said += _patterns(gains)
-        said += _remains(limits.data(study), {str(row["machine"]): _where(row) for row in gains.to_dict("records")})
+        said += _remains(limits.data(study))
     said += _never_ran(every)
     said += _parameters(tornado.data(study))
     return (*said, *_cautions(study))
@@ -103,14 +103,14 @@ def _percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 
-def _remains(parts: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
+def _remains(parts: pd.DataFrame) -> list[str]:
     said = []
     for machine, rows in parts.groupby("machine", sort=False):
         sparsest = rows.sort_values("density", kind="stable").iloc[0]
         total = sum(float(sparsest[column]) for column in limits.SHARES.values())
         largest = sorted(((float(sparsest[column]), part) for part, column in limits.SHARES.items()), reverse=True)[: MOST_REASONS + 1]
         words = ", ".join(f"{unit_name(part)} {percent:.0f} %" for percent, part in largest if percent >= 1)
-        where = names[str(machine)]
+        where = _where({"machine": machine, "series": sparsest["name"]})
         said.append(
             f"Of the time that dense takes for its products on {where}, {sparsest['pattern']} leaves {total:.0f} %, where its density "
             f"alone would leave {100 * sparsest['density']:.1f} %: {words}."

@@ -14,7 +14,7 @@ from nmsim.report.findings import findings
 from nmsim.report.study import Study
 from nmsim.report.study_tables import failed_table, identity_table, points_table, study_sources
 from nmsim.report.style import inline_svg
-from nmsim.report.tables import gemm_table, headlines, phase_table, provenance_table, run_names, run_sources, totals_table
+from nmsim.report.tables import gemm_table, headlines, phase_table, provenance_table, run_sources, totals_table
 from nmsim.result.rows import SimulationResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,6 +37,7 @@ class Section:
     """One run on the page; `folder` holds its files, relative to the page."""
 
     anchor: str
+    name: str
     result: SimulationResult
     figures: tuple[PlacedFigure, ...]
     folder: str
@@ -61,9 +62,9 @@ def render_page(results: Sequence[SimulationResult], sections: Sequence[Section]
     )
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
-        title=run_names(results)[0] if study is None else _title(study.study),
+        title=sections[0].name if study is None else _title(study.study),
         study=None if study is None else _study_context(study),
-        sections=[_context(section, name) for section, name in zip(sections, run_names(results), strict=False)],
+        sections=[_context(section) for section in sections],
         sources=run_sources(results) if study is None else study_sources(study.study),
         model_version=results[0].model_version if study is None else ", ".join(dict.fromkeys(study.study.identities["model_version"])),
     )
@@ -91,13 +92,13 @@ def _study_context(section: StudySection) -> dict[str, Any]:
     }
 
 
-def _context(section: Section, name: str) -> dict[str, Any]:
+def _context(section: Section) -> dict[str, Any]:
     result = section.result
     gemms, gemm_rows_left_out = gemm_table(result)
     return {
         "anchor": section.anchor,
         "folder": section.folder,
-        "name": name,
+        "name": section.name,
         "model_version": result.model_version,
         "headlines": headlines(result),
         "notes": result.notes,

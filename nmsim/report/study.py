@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from nmsim.errors import InputError
-from nmsim.report.labels import count_text
+from nmsim.report.labels import grouped
 from nmsim.result.frames import kernels_frame, key_of
 from nmsim.result.points import POINT_COLUMNS, Coordinates, is_sweep, read_points, result_records, totals_of
 from nmsim.result.rows import SimulationResult
@@ -88,10 +88,30 @@ def study_of(results: Sequence[SimulationResult]) -> Study:
 
 
 def best_points(study: Study, most: int) -> list[str]:
-    """Keys of the points worth a look: the traced step of greatest speed-up, then the first point, then by speed-up."""
-    ranked = study.traced.sort_values("speedup_vs_dense", ascending=False, kind="stable", na_position="last")
+    """Keys of the points worth a look: the sparse step of greatest speed-up, then the first sparse one, then by speed-up, dense last."""
+    traced = study.traced.assign(is_dense=study.traced["density"] == 1)
+    ranked = traced.sort_values(["is_dense", "speedup_vs_dense"], ascending=[True, False], kind="stable", na_position="last")
+    first = traced.sort_values("is_dense", kind="stable")["point_key"].iloc[0]
     keys = list(ranked["point_key"])
-    return list(dict.fromkeys([*keys[:1], study.traced["point_key"].iloc[0], *keys[1:]]))[:most]
+    return list(dict.fromkeys([*keys[:1], first, *keys[1:]]))[:most]
+
+
+def point_names(study: Study) -> dict[str, str]:
+    """A name for each point: `gpt_w512, sr-ste, 2:4 on ampere sm.count=144`."""
+    traced = study.traced
+    axes = [axis for axis in varying(traced) if axis not in ("arch", "workload", "recipe", "pattern")]
+    return {
+        str(row["point_key"]): ", ".join(
+            (
+                str(row["workload"]),
+                str(row["recipe"]),
+                *([str(row["pattern"])] if row["pattern"] != row["recipe"] else []),
+                *_words(row, axes),
+            )
+        )
+        + f" on {row['machine']}"
+        for row in traced.to_dict("records")
+    }
 
 
 def density_of(pattern: str) -> float | None:
@@ -250,8 +270,12 @@ def differing_words(frame: pd.DataFrame, also_pattern: bool = True) -> list[str]
     short = {key: tail if tails.count(tail) == 1 else key for key, tail in zip(keys, tails, strict=True)}
     names = []
     for record, one in zip(frame[list(AXES)].to_dict("records"), sets, strict=True):
-        words = [f"batch {count_text(record[axis])}" if axis == "batch" else str(record[axis]) for axis in axes]
+        words = _words(record, axes)
         changed = [f"{short[key]}={one.get(key, 'as is')}" for key in keys if one.get(key) != sets[0].get(key)]
         words += changed or (["as it is"] if keys else [])
         names.append(", ".join(words) or str(record["arch"]))
     return names
+
+
+def _words(record: Mapping[Hashable, Any], axes: Sequence[str]) -> list[str]:
+    return [f"batch {grouped(record[axis])}" if axis == "batch" else str(record[axis]) for axis in axes]

@@ -11,6 +11,8 @@ from nmsim.report.tables import Table, sources_table
 
 MAX_POINTS = 40
 MAX_FAILED = 20
+SET = "set by "
+"""How the source of a value begins that the sweep set (`nmsim.arch.compose`)."""
 
 
 def points_table(study: Study) -> tuple[Table, int]:
@@ -59,8 +61,10 @@ def identity_table(study: Study) -> Table:
 
 def study_sources(study: Study) -> list[tuple[str, Table]]:
     """Where the values of each machine of the study come from, overrides apart: (name, table)."""
-    firsts = study.identities.drop_duplicates("arch").to_dict("records")
-    listed = [(str(one["arch"]), sources_table(json.loads(one["sources_json"] or "{}"))) for one in firsts]
+    listed = []
+    for one in study.identities.drop_duplicates("arch").to_dict("records"):
+        sources: dict[str, str] = json.loads(one["sources_json"] or "{}")
+        listed.append((str(one["arch"]), sources_table({path: text for path, text in sources.items() if not text.startswith(SET)})))
     return [(name, table) for name, table in listed if table.rows]
 
 

@@ -14,9 +14,10 @@ from nmsim.report.figures import FIGURES
 from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.kernels import kernel_frame
 from nmsim.report.page import PlacedFigure, Section, StudySection, render_page
-from nmsim.report.study import Study, best_points, read_study, study_of
+from nmsim.report.study import Study, best_points, point_names, read_study, study_of
 from nmsim.report.study_figures import STUDY_FIGURES
 from nmsim.report.style import figure_style, save_figure
+from nmsim.report.tables import run_names
 from nmsim.result.points import is_sweep
 from nmsim.result.rows import SimulationResult
 from nmsim.result.store import read_results
@@ -48,8 +49,10 @@ def write_report(results_dir: Path, out_dir: Path, *, runs: int | None = None, p
         study = read_study(results_dir)
         keys = best_points(study, SWEEP_SECTIONS if runs is None else runs)
         results = [read_results(results_dir / key)[0] for key in keys]
+        names = [point_names(study)[key] for key in keys]
     else:
         results = list(read_results(results_dir))
+        names = run_names(results)
         study = study_of(results) if len(results) > 1 and all(result.rows for result in results) else None
     for result in results:
         if not result.rows:
@@ -58,7 +61,7 @@ def write_report(results_dir: Path, out_dir: Path, *, runs: int | None = None, p
             )
     detailed = results[: MAX_SECTIONS if runs is None else runs] if study is not None else results
     try:
-        return _Writer(out_dir, png).write(study, results, detailed)
+        return _Writer(out_dir, png).write(study, results, list(zip(names, detailed, strict=False)))
     except OSError as error:
         raise InputError(
             f"cannot write the report here ({error.strerror or error})", file=out_dir, fix="choose another folder with --out"
@@ -72,9 +75,12 @@ class _Writer:
         self._out_dir, self._png = out_dir, png
         self._files: list[Path] = []
 
-    def write(self, study: Study | None, results: Sequence[SimulationResult], detailed: Sequence[SimulationResult]) -> ReportFiles:
+    def write(
+        self, study: Study | None, results: Sequence[SimulationResult], detailed: Sequence[tuple[str, SimulationResult]]
+    ) -> ReportFiles:
+        """`detailed` are names and runs."""
         study_section = None if study is None else self._study_section(study)
-        sections = [self._section(number, result, is_alone=study is None) for number, result in enumerate(detailed, 1)]
+        sections = [self._section(number, name, result, is_alone=study is None) for number, (name, result) in enumerate(detailed, 1)]
         page = self._out_dir / PAGE
         self._out_dir.mkdir(parents=True, exist_ok=True)
         page.write_text(render_page(results, sections, study_section), encoding="utf-8")
@@ -87,13 +93,13 @@ class _Writer:
         self._csv(study.totals, f"{folder}/points.csv")
         return StudySection(study, tuple(figure for figure in figures if figure is not None), folder)
 
-    def _section(self, number: int, result: SimulationResult, *, is_alone: bool) -> Section:
+    def _section(self, number: int, name: str, result: SimulationResult, *, is_alone: bool) -> Section:
         anchor = f"run-{number}"
         folder = "figures" if is_alone else f"figures/{anchor}"
         (self._out_dir / folder).mkdir(parents=True, exist_ok=True)
         figures = [self._figure(spec, spec.data(result), folder) for spec in FIGURES]
         self._csv(kernel_frame(result), f"{folder}/kernels.csv")
-        return Section(anchor, result, tuple(figure for figure in figures if figure is not None), folder)
+        return Section(anchor, name, result, tuple(figure for figure in figures if figure is not None), folder)
 
     def _figure(self, spec: FigureSpec[Any], data: pd.DataFrame, folder: str) -> PlacedFigure | None:
         """The files of one figure; None where there is nothing to show."""

@@ -91,6 +91,8 @@ def _read(folder: Path, shown_as: Path) -> Trace:
 
 def _load(folder: Path, shown_as: Path) -> Trace:
     """Decodes the manifest and fetches the arrays it names; what they mean together is checked by the caller."""
+    if folder.is_file():
+        raise InputError("is a file, and a trace is a folder", file=shown_as, fix="unpack it, and give the folder NAME.nmtrace")
     if not folder.is_dir():
         raise InputError("there is no such trace", file=shown_as, fix="give the folder NAME.nmtrace")
     _refuse_links_out(folder, shown_as)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nmsim.hw import object_code
 from nmsim.hw.object_code import compiled_function, object_file
 
 
@@ -43,6 +44,15 @@ def test_code_just_compiled_and_code_from_disk_agree_with_python(tmp_path: Path)
         assert compiled_function(weighted, given, tmp_path)(*given) == expected
         assert given[2].tolist() == python[2].tolist()
     assert object_file(tmp_path, "weighted").is_file()
+
+
+def test_who_wants_to_know_is_told_when_something_is_compiled_and_not_when_it_is_on_disk(tmp_path: Path, monkeypatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(object_code, "before_compiling", [lambda: told.append(1)])
+    for _ in range(2):
+        given = arguments()
+        compiled_function(weighted, given, tmp_path)(*given)
+    assert told == [1]
 
 
 @pytest.mark.parametrize("damage", [lambda code: code[:-9], lambda code: b"", lambda code: code[:200] + b"\xff" * 8 + code[208:]])

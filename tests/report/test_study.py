@@ -16,7 +16,7 @@ import pytest
 from nmsim.errors import InputError
 from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.findings import findings
-from nmsim.report.study import Study, best_points, density_of, read_study, short_key, study_of
+from nmsim.report.study import Study, best_points, density_of, differing_words, point_names, read_study, short_key, study_of
 from nmsim.report.study_figures import STUDY_FIGURES, density, limits, pareto, tornado, variants
 from nmsim.report.style import figure_style
 from nmsim.report.write import write_report
@@ -172,6 +172,27 @@ def test_the_points_shown_in_detail_are_the_best_and_the_first(study: Study) -> 
     assert best == study.traced.nlargest(1, "speedup_vs_dense")["point_key"].iloc[0]
     assert first == study.traced["point_key"].iloc[0]
     assert best_points(study, 0) == []
+
+
+def test_a_dense_point_is_shown_in_detail_only_where_nothing_is_sparse(study: Study) -> None:
+    """However fast: a step that runs dense explains nothing of a pattern."""
+    totals, fast = study.totals.copy(), study.traced["point_key"].iloc[0]
+    totals.loc[totals["point_key"] == fast, ["density", "speedup_vs_dense"]] = (1.0, 99.0)
+    assert fast not in best_points(replace(study, totals=totals), 2)
+    assert fast == best_points(replace(study, totals=totals.assign(density=1.0)), 1)[0]
+
+
+def test_every_point_has_a_name_of_its_own(study: Study) -> None:
+    names = point_names(study)
+    assert list(names) == list(study.traced["point_key"])
+    assert len(set(names.values())) == len(names)
+
+
+def test_a_batch_is_a_whole_number(study: Study) -> None:
+    batches = [8, 1024] * (len(study.traced) // 2)
+    said = differing_words(study.traced.assign(batch=batches))
+    assert "batch 8," in said[0]
+    assert "batch 1\u2009024," in said[1]
 
 
 def test_findings_name_the_gain_the_limit_the_parameter_and_what_nobody_trained(study: Study) -> None:

@@ -137,6 +137,9 @@ def test_weights_of_another_type_or_not_finite_are_refused(tiny, tmp_path, weigh
 def test_a_missing_folder_manifest_or_mask_file_is_named(folder, tmp_path) -> None:
     with pytest.raises(InputError, match="there is no such trace"):
         read_trace(tmp_path / "absent.nmtrace")
+    (tmp_path / "packed.nmtrace").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is a file, and a trace is a folder"):
+        read_trace(tmp_path / "packed.nmtrace")
     (folder / "masks.safetensors").rename(tmp_path / "masks.safetensors")
     with pytest.raises(InputError, match=r"masks.safetensors: the file is missing"):
         read_trace(folder)

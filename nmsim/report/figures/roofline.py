@@ -30,10 +30,10 @@ ALONG: dict[str, Any] = {
     "rotation_mode": "anchor",
     "fontsize": 6.5,
     "color": QUIET,
-    "ha": "center",
+    "ha": "left",
     "transform_rotates_text": True,
 }
-"""Text that runs along a slope."""
+"""Text that runs along a slope, from its foot on, below all points."""
 INTENSITIES = {"DRAM": "dram_flop_per_byte", "L2": "l2_flop_per_byte", "shared memory": "shared_memory_flop_per_byte"}
 """Level of memory -> its column, from the level of fewest bytes on."""
 LEVEL_MARKERS = {"DRAM": "o", "L2": "o", "shared memory": "d"}
@@ -142,7 +142,7 @@ def _limits(frame: pd.DataFrame) -> tuple[float, float, float, float]:
     """Least and greatest intensity, least and greatest throughput shown: all points, all ridges, and never less than 1.7 decades."""
     intensities = pd.concat([frame[column] for column in INTENSITIES.values()]).dropna()
     throughputs, gb_per_s = frame["dense_equivalent_tflops"].dropna(), frame["gb_per_s"].dropna()
-    least_y, most_y = min(throughputs.min() / 2, throughputs.max() / 50), throughputs.max() * 2
+    least_y, most_y = min(throughputs.min() / 6, throughputs.max() / 50), throughputs.max() * 2
     enters = 1000 * least_y / gb_per_s.max()
     leaves = 1000 * throughputs.max() / gb_per_s.min()
     return min(intensities.min(), enters) / 1.5, max(intensities.max(), leaves) * 6, least_y, most_y
@@ -151,7 +151,8 @@ def _limits(frame: pd.DataFrame) -> tuple[float, float, float, float]:
 def _roofs(axes: Axes, frame: pd.DataFrame) -> None:
     """Slopes up to the highest ceiling, ceilings from the steepest slope on.
 
-    Their names stand left of the steepest slope, where no point can lie, and along the slopes.
+    The names of ceilings stand left of the steepest slope, where no point can lie; those of slopes along them, the lowest one's on its
+    right, so that none comes between two that are close.
     """
     least_x, most_x, least_y, most_y = _limits(frame)
     axes.set(xscale="log", yscale="log", xlim=(least_x, most_x), ylim=(least_y, most_y))
@@ -162,14 +163,15 @@ def _roofs(axes: Axes, frame: pd.DataFrame) -> None:
         scale.set_minor_formatter(NullFormatter())
     slopes, ceilings = frame[frame["kind"] == "slope"], frame[frame["kind"] == "ceiling"]
     steepest = slopes["gb_per_s"].max() / 1000
-    lowest, top = ceilings["dense_equivalent_tflops"].min(), ceilings["dense_equivalent_tflops"].max()
+    top = ceilings["dense_equivalent_tflops"].max()
     for label, gb_per_s in zip(slopes["label"], slopes["gb_per_s"], strict=True):
+        is_lowest = label == slopes["label"].iloc[-1]
         slope = gb_per_s / 1000
         axes.plot([least_x, top / slope], [least_x * slope, top], color=QUIET, linewidth=0.9)
-        middle = (max(least_x, least_y / slope) * lowest / slope) ** 0.5
-        side, clear = ("bottom", 1.06) if slope == steepest else ("top", 0.94)
+        foot = max(least_x, least_y / slope) * 1.05
+        side, clear = ("top", 0.94) if is_lowest else ("bottom", 1.06)
         name = f"{label} {gb_per_s:.0f} GB/s"
-        _halo(axes.text(middle, middle * slope * clear, name, rotation=degrees(atan(slope)), va=side, **ALONG))
+        _halo(axes.text(foot, foot * slope * clear, name, rotation=degrees(atan(slope)), va=side, **ALONG))
     for label, tflops in zip(ceilings["label"], ceilings["dense_equivalent_tflops"], strict=True):
         ridge = tflops / steepest
         axes.plot([ridge, most_x], [tflops, tflops], color=INK, linewidth=1.1)
@@ -199,9 +201,9 @@ def _points_of(axes: Axes, kernels: pd.DataFrame, numbered: list[tuple[str, str]
 
 def _place(placed: list[tuple[float, float, set[int]]], x: float, y: float, number: int) -> None:
     """Add a number at decades (x, y), or to a label too near to be told apart from."""
-    for other_x, other_y, numbers in placed:
+    for place, (other_x, other_y, numbers) in enumerate(placed):
         if abs(x - other_x) < 0.5 and abs(y - other_y) < 0.13:
-            numbers.add(number)
+            placed[place] = (max(x, other_x), other_y, numbers | {number})
             return
     placed.append((x, y, {number}))
 

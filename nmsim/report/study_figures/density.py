@@ -82,7 +82,7 @@ def _panel(axes: Axes, frame: pd.DataFrame, column: str, named: list[str]) -> No
     axes.set(xscale="log", yscale="log", xlim=(1.15, densities[0] / 1.3))
     axes.plot([1, densities[0]], [1, 1 / densities[0]], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.axhline(1, color=INK, linewidth=0.9, zorder=1)
-    series = {str(name): part for name, part in frame.groupby("series", sort=False)}
+    series = {str(name): part[part[column].notna()] for name, part in frame.groupby("series", sort=False)}
     for name, part in series.items():
         if name not in named:
             axes.plot(part["density"], part[column], color=RULE, linewidth=0.6, marker=".", markersize=2, zorder=1.5)
