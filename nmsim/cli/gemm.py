@@ -14,7 +14,7 @@ from nmsim.errors import InputError
 if TYPE_CHECKING:
     from nmsim.run.single import GemmResult
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from nmsim.errors import InputError
 if TYPE_CHECKING:
     from nmsim.arch.spec import GpuSpec
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command()

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from nmsim.result.rows import SimulationResult
     from nmsim.result.whole_run import RunTotal
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command()
 def simulate(
     arch: Annotated[Path, typer.Argument(metavar="ARCH.yaml", help="The machine.")],
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Recorded steps, NAME.nmtrace folders.")],
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE", help="Recorded steps, NAME.nmtrace folders.")],
     baseline: Annotated[
         list[str] | None,
         typer.Option(help="dense, tile-wise (both without it), block-sparse, vector-wise, unstructured, tew or tvw. May be repeated."),

@@ -42,7 +42,7 @@ class _SeveralValues(TyperCommand):
         return super().parse_args(ctx, spread)
 
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command(cls=_SeveralValues)

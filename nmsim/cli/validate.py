@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nmsim.validation.ablation import AblationRow
     from nmsim.validation.judge import SuiteReport
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
 @app.command()

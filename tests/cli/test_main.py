@@ -62,6 +62,7 @@ def test_every_command_has_help_with_an_example(name: str, nmsim: Callable[..., 
         ran = nmsim(*arguments, "--help")
         assert ran.code == 0
         assert f"nmsim {' '.join(arguments)} " in ran.out.split("Example", 1)[1]
+        assert "--install-completion" not in ran.out  # the whole program has it
 
 
 def test_every_command_module_is_in_the_table() -> None:
