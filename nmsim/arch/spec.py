@@ -261,6 +261,8 @@ class KernelsSpec(Block):
     """From the end of a slice of a split reduction to the start of one that waits for its sums."""
     split_k_margin: NonNegativeFloat
     """A split reduction is chosen only where it is faster by more than this share of its time."""
+    stream_k: bool = False
+    """Whether the library also has stream-K kernels, which cut the last tiles of a launch so that all SMs end together."""
     max_resident_ctas: Positive | None = None
     """CTAs of one kernel an SM holds at most, where the library's kernels are built for fewer than would fit."""
     operand_copy: Literal["async", "sync"] = "async"

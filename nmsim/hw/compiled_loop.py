@@ -215,7 +215,7 @@ def _epilogue(timing, loop, tables, levels, dram, l2, sms, released, waiting, to
         totals[TOTAL_LONGEST] = max(totals[TOTAL_LONGEST], now - sms.slots[at(place + BEGAN)])
         change_level(sms, sm, levels, -1)
     if rows[cta, SLICE] > released[rows[cta, TILE]]:
-        waiting[rows[cta, TILE] * rows[cta, SLICES] + rows[cta, SLICE]] = slot
+        waiting[rows[cta, TILE] * (len(waiting) // len(released)) + rows[cta, SLICE]] = slot
         sms.slots[at(place + EVENT)] = NEVER
         return
     sms.slots[at(place + SPLIT_WAIT)] = now - sms.slots[at(place + DRAINED)]
@@ -232,7 +232,7 @@ def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
         following = rows[cta, SLICE] + 1
         released[rows[cta, TILE]] = following
         if following < rows[cta, SLICES]:
-            waiter = waiting[rows[cta, TILE] * rows[cta, SLICES] + following]
+            waiter = waiting[rows[cta, TILE] * (len(waiting) // len(released)) + following]
             if waiter >= 0:
                 _wait_for(sms, waiter, now + timing[_HANDOVER], EPILOGUE)
                 _requeue(loop, sms, waiter // loop[LOOP_OCCUPANCY])

@@ -12,11 +12,12 @@ import numpy as np
 
 from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
 from nmsim.errors import InputError
-from nmsim.mapping.ctas import count_ctas, cta_table
+from nmsim.mapping.ctas import count_ctas, cta_table, stream_k_ctas
 from nmsim.mapping.layout import Layout, require_memory
 from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
 from nmsim.mapping.problem import Problem
+from nmsim.mapping.stream_k import streamed_tiles
 from nmsim.rules.fragments import Fragments, fragments_of, strip_bytes, strips_of
 from nmsim.units import element_bits
 
@@ -39,6 +40,8 @@ class Candidate:
     occupancy: int
     limiter: str
     estimate_cycles: float
+    stream_k: bool = False
+    """Whether the last tiles are cut so that all SMs end together."""
 
 
 def best_mma(spec: GpuSpec, dtype: str, pattern: str, tile: TileSpec | None = None) -> MmaSpec | None:
@@ -91,6 +94,10 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         for split_k in range(1, min(spec.kernels.max_split_k, k_tiles) + 1):
             estimate = _estimate(spec, problem, key, fragments, mma, split_k, resident)
             found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, estimate))
+        tiles = count_ctas(problem.groups, problem.batch, key.cta_tile, 1)
+        if spec.kernels.stream_k and streamed_tiles(tiles, spec.sm.count * resident):
+            estimate = _estimate(spec, problem, key, fragments, mma, 1, resident, stream_k=True)
+            found.append(Candidate(problem, key, fragments, mma, 1, resident, limiter, estimate, stream_k=True))
     if not found:
         raise InputError(f"no kernel of {spec.name} fits an SM for {problem.dtype}", fix="add a smaller tile to kernels.tiles")
     found.sort(key=lambda candidate: candidate.estimate_cycles * spec.kernels.reluctance(candidate.split_k))
@@ -137,14 +144,18 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     """Lay a chosen kernel out: tensors, descriptors, CTAs."""
     problem, key, split_k = candidate.problem, candidate.key, candidate.split_k
     tile = key.cta_tile
-    ctas = cta_table(problem.groups, problem.batch, tile, split_k, spec.kernels.raster_width_for(compressed=problem.pattern is not None))
+    width = spec.kernels.raster_width_for(compressed=problem.pattern is not None)
+    if candidate.stream_k:
+        ctas = stream_k_ctas(problem.groups, problem.batch, tile, width, spec.sm.count * candidate.occupancy)
+    else:
+        ctas = cta_table(problem.groups, problem.batch, tile, split_k, width)
     layout = Layout(problem.tensors, spec.l2.block_bytes, spec.dram.interleave_bytes)
     operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
     outputs = np.stack([layout.view(group.output) for group in problem.groups])
     executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
     m, n, k = key.mma_shape[0] // candidate.mma.warps, key.mma_shape[1], key.mma_shape[2]
     kept = k if problem.pattern is None else problem.pattern.compressed_k(k)
-    name = kernel_name(key, candidate.mma)
+    name = kernel_name(key, candidate.mma) + ("_streamk" if candidate.stream_k else "")
     return KernelPlan(
         name=name,
         mainloop=key,
@@ -166,7 +177,17 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
     )
 
 
-def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Fragments, mma: MmaSpec, split_k: int, resident: int) -> float:
+def _estimate(
+    spec: GpuSpec,
+    problem: Problem,
+    key: MainloopKey,
+    fragments: Fragments,
+    mma: MmaSpec,
+    split_k: int,
+    resident: int,
+    *,
+    stream_k: bool = False,
+) -> float:
     """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
     tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.top_mhz
     tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
@@ -182,17 +203,17 @@ def _estimate(spec: GpuSpec, problem: Problem, key: MainloopKey, fragments: Frag
         / (ctas / split_k)
         / split_k
     )
-    per_sm = -(-ctas // sms)
+    per_sm = ctas / sms if stream_k else -(-ctas // sms)
     write = tile[0] * tile[1] * problem.groups[0].output.bits / 8 / spec.noc.sm_write_bytes_per_cycle
     port_width = spec.shared_memory.banks * spec.shared_memory.bank_bytes
     exchange = strips_of(key) * 2 * (strip_bytes(key) / port_width + spec.shared_memory.latency_cycles)
     tail = spec.sm.cta_launch_cycles + _WAVE_LATENCY_CYCLES + max(write, exchange)
-    waves = -(-per_sm // resident)
+    waves = -(-per_sm // resident) + stream_k
     mainloop = per_sm * k_tiles * period + tail * (waves if resident == 1 else 1 + 0.3 * (waves - 1))
     l2_bytes = ctas * k_tiles * key.copy_bytes
     dram_bytes = sum(tensor_.rows * tensor_.pitch_bytes for tensor_ in problem.tensors)
     l2 = l2_bytes / spec.l2.bandwidth_gb_per_s * clock / 1000
     dram = dram_bytes / spec.dram.bandwidth_gb_per_s * clock / 1000
     handover = spec.kernels.split_k_handover_ns * clock / 1000
-    serial = (split_k - 1) * (max(write, exchange) + strips_of(key) * spec.l2.near_latency_cycles + handover)
+    serial = (split_k - 1 + stream_k) * (max(write, exchange) + strips_of(key) * spec.l2.near_latency_cycles + handover)
     return max(mainloop, l2, dram) + serial

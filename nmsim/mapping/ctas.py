@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nmsim.errors import InputError
 from nmsim.mapping.plan import BATCH, CTA_FIELDS, GROUP, K0, K1, M0, M1, N0, N1, SLICE, SLICES, TILE
 from nmsim.mapping.problem import Group
+from nmsim.mapping.stream_k import stream_k_table
 
 MAX_CTAS = 20_000_000
 """More than any GEMM that fits a machine's memory; keeps a typing error from taking all of ours."""
@@ -49,6 +50,15 @@ def cta_table(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], s
         part[:, K1] = np.minimum(k_of_group, k_tiles * (slice_ + 1) // split_k * tile[2])
         part[:, SLICE], part[:, SLICES] = slice_, split_k
     return table
+
+
+def stream_k_ctas(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], width: int, slots: int) -> NDArray[np.int64]:
+    """[CTAs, CTA_FIELDS] with the last tiles cut for `slots` CTAs that run at once, see `nmsim.mapping.stream_k`."""
+    if (total := count_ctas(groups, batch, tile, 1)) > MAX_CTAS:
+        raise InputError(f"the GEMM needs {total:,} CTAs, more than {MAX_CTAS:,}", fix="use smaller dimensions")
+    tiles = _first_slice(groups, batch, tile, width)
+    k = np.array([group.k for group in groups], dtype=np.int64)[tiles[:, GROUP]]
+    return stream_k_table(tiles, -(-k // tile[2]), k, tile[2], slots)
 
 
 def _first_slice(groups: Sequence[Group], batch: int, tile: tuple[int, int, int], width: int) -> NDArray[np.int64]:

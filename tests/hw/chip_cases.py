@@ -126,6 +126,8 @@ class Kernel:
     exchange: int = 0
     accumulates: bool = False
     """The epilogues of all groups add to the output, not only those that the problem says."""
+    stream_k_sms: int = 0
+    """The last tiles are cut for so many SMs; 0: no tile is cut."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,10 @@ def kernel_plan(problem: Problem, kernel: Kernel, interleave_bytes: int) -> Kern
     pattern = "dense" if problem.pattern is None else str(problem.pattern)
     mma = MmaSpec(dtype=problem.dtype, shape=(8, 8, kernel.tile[2]), pattern=pattern, issue_interval_cycles=4.0, latency_cycles=8)
     key = MainloopKey("mma", problem.dtype, pattern, kernel.tile, kernel.tile[:2], kernel.stages, mma.shape, 0, copy=kernel.copy)
-    candidate = Candidate(problem, key, fragments_of(key, mma), mma, kernel.split_k, len(kernel.period), "test", 0.0)
+    split_k, cut = (1, True) if kernel.stream_k_sms else (kernel.split_k, False)
+    candidate = Candidate(problem, key, fragments_of(key, mma), mma, split_k, len(kernel.period), "test", 0.0, stream_k=cut)
     spec = SimpleNamespace(
+        sm=SimpleNamespace(count=kernel.stream_k_sms),
         kernels=SimpleNamespace(raster_width_for=lambda compressed: kernel.raster_width),
         l2=SimpleNamespace(block_bytes=kernel.block_bytes),
         dram=SimpleNamespace(interleave_bytes=interleave_bytes),
@@ -345,7 +349,9 @@ def cases(draw: Draw, scale: Scale, kind: str) -> Case:
         assume(groups)
         most = min(-(-group.k // kernel.tile[2]) for group in groups)
         split = draw(st.sampled_from((1, 1, 2, 3, 4)))
-        case = Case(timing, replace(kernel, split_k=min(split, most), accumulates=draw(st.booleans())), product, warm)
+        cut_for = draw(st.sampled_from((0, 0, 0, timing.sms)))
+        kernel = replace(kernel, split_k=min(split, most), accumulates=draw(st.booleans()), stream_k_sms=cut_for)
+        case = Case(timing, kernel, product, warm)
     assume(case.plan.k_tiles <= scale.k_tiles)
     return case
 
