@@ -24,6 +24,7 @@ from nmsim.run.mainloops import mainloop_timing
 IMAGE = ROOT / "docs" / "images" / "simulation_cost.svg"
 CAPACITIES_BYTES = [1 << 30, *(1 << bits for bits in range(24, 17, -1)), 1]
 K_SIZES = [1 << bits for bits in range(9, 17)]
+RATE_TICKS = (0.5, 1, 2, 5, 10)
 TOKENS = [1 << bits for bits in range(9, 18)]
 INPUTS, OUTPUTS = 1024, 4096
 WHOLE_L2_BYTES = 2 << 30
@@ -58,7 +59,7 @@ def _costs(spec: GpuSpec, axis: str, x: int, plan: KernelPlan) -> Iterator[Point
     cold = chip_timing(spec, spec.clock.boost_mhz)
     timings = dict(zip(MEMORIES, (cold, with_l2(spec, WHOLE_L2_BYTES), replace(cold, ideal_memory=1)), strict=True))
     for memory, timing in timings.items():
-        for skip, name in ((True, "with leaps"), (False, "without")):
+        for skip, name in ((True, "with leaps"), (False, "without leaps")):
             yield Point(
                 f"cpu seconds by {axis}, {memory}, {name}", x, _seconds(spec, timing, plan, warm=memory == "all in the L2", skip=skip)
             )
@@ -87,16 +88,19 @@ def draw(measured: list[Point]) -> None:
     left.plot([point.x for point in rates], [point.y / 1e6 for point in rates], "o-", color=BLUE, ms=4)
     left.set(xlabel="L2 hit rate of block look-ups", ylabel="million k-tile events a second", yscale="log")
     left.set_title("4096³, L2 capacity varied")
-    for axes, axis, title in zip(
-        right, ("k", "tokens"), ("K, with m = n = 2048", f"tokens, with {INPUTS} inputs, {OUTPUTS} outputs"), strict=True
+    left.set_yticks(RATE_TICKS, [f"{rate:g}" for rate in RATE_TICKS])
+    left.minorticks_off()
+    for axes, axis, label, title in (
+        (right[0], "k", "K in elements", "m = n = 2048, K varied"),
+        (right[1], "tokens", "tokens in a batch", f"{INPUTS} to {OUTPUTS} features, batch varied"),
     ):
         for memory, colour in MEMORIES.items():
-            for name, style in (("without", "s:"), ("with leaps", "o-")):
+            for name, style in (("without leaps", "s:"), ("with leaps", "o-")):
                 line = [point for point in measured if point.panel == f"cpu seconds by {axis}, {memory}, {name}"]
                 axes.loglog(
                     [point.x for point in line], [point.y for point in line], style, color=colour, ms=3.5, label=f"{memory}, {name}"
                 )
-        axes.set(xlabel=title.split(",")[0], ylabel="processor seconds a kernel", title=title)
+        axes.set(xlabel=label, ylabel="processor seconds a kernel", title=title)
         axes.set_ylim(1e-4, 2)
     right[0].legend(frameon=False, fontsize=7)
     figure.savefig(IMAGE, metadata={"Date": None})

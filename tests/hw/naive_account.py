@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.hw.naive_memory import Access, BlockRead, Fill, Load
+from tests.hw.naive_dram import Access
+from tests.hw.naive_memory import BlockRead, Fill, Load
 
 LATEST_FIRST = ("dram_bus", "dram_row", "dram_queue", "l2_latency", "l2_queue", "noc_queue")
 """A wait that shows is the end of a request's life; what was hidden is its beginning."""

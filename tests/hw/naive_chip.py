@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from tests.hw.naive_account import Account
 from tests.hw.naive_boxes import BlockPart, Descriptor, blocks_of, box_of, bytes_of
-from tests.hw.naive_memory import Job, Load, Memory, Server, Store, Tag
+from tests.hw.naive_dram import Job, Server
+from tests.hw.naive_memory import Load, Memory, Store, Tag
 
 END, BEGIN, EPILOGUE, WRITE, START, FETCH = range(6)
 """Same-tick order: what frees a resource comes before what takes one."""
