@@ -24,7 +24,7 @@ Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 class Block(BaseModel):
     """A part of a machine: strict types, no unknown keys, immutable, each key with a source."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
     sources: dict[str, str] = Field(default_factory=dict)
 
