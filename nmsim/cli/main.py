@@ -5,6 +5,7 @@ A sub-command is one file in this package and one row in COMMANDS.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -57,6 +58,9 @@ def command_of(name: str) -> Any:
     return command
 
 
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
+"""Python's own number is 700."""
+
 app = typer.Typer(
     name="nmsim",
     cls=LazyGroup,
@@ -99,5 +103,15 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (default: this process's arguments) and return its exit code."""
     state = {"debug": debug_from_environment()}
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: app(args=given, prog_name="nmsim", standalone_mode=False, obj=state), lambda: state["debug"])
+
+    def run(given: list[str]) -> int:
+        return guarded(lambda: app(args=given, prog_name="nmsim", standalone_mode=False, obj=state), lambda: state["debug"])
+
+    if arguments is not None:
+        return run(list(arguments))
+    # a process of our own: what start-up makes lives until the end, and searching it for garbage on the way and again at the
+    # exit takes a sixth of a short command
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    code = run(sys.argv[1:])
+    gc.freeze()
+    return code
