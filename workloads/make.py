@@ -3,6 +3,7 @@
     python workloads/make.py train            # resumes: a run whose result is in results.json is not trained again
     python workloads/make.py full             # the full-size networks, a step each
     python workloads/make.py readme           # simulates the committed traces and writes README.md
+    python workloads/make.py accuracies       # writes the accuracies in README.md anew, and simulates nothing
 
 Training is `nmsim train` on one thread, run as a user would run it; equal commands give equal traces on one kind of CPU.
 """
@@ -143,5 +144,9 @@ if __name__ == "__main__":
         from table import write_readme
 
         write_readme(FOLDER, json.loads(RESULTS.read_text()), list(runs()))
+    elif sys.argv[1:] == ["accuracies"]:
+        from table import write_accuracies
+
+        write_accuracies(FOLDER, json.loads(RESULTS.read_text()), list(runs()))
     else:
         sys.exit(__doc__)

@@ -20,6 +20,7 @@ ARCH = Path(__file__).parent.parent / "arch_configs" / "ampere.yaml"
 BATCH = {"digits_resnet": 4096, "digits_vit": 4096, "gpt_w256": 512, "gpt_w512": 64}
 """Samples that the small steps are re-scaled to, so that the machine has something to do."""
 FULL_BATCH = {"resnet50": 256, "bert_base": 32, "bert_large": 16, "gpt2": 16, "vit_l16": 64, "llama_block": 8}
+COSTS_OF_A_TABLE = "Costs at "
 PHASES = ("forward", "backward_data", "backward_weight")
 NAMES = {
     "digits_resnet": "Small ResNet on scikit-learn's digits",
@@ -53,9 +54,7 @@ def write_readme(folder: Path, results: Mapping[str, Mapping[str, Any]], runs: S
     machine = load_arch(ARCH).name
     parts = [INTRODUCTION, COSTS.format(machine=machine, version=MODEL_VERSION)]
     for task, title in NAMES.items():
-        parts.append(f"## {title} (`{task}`)\n")
-        parts.append(_accuracy_table(task, results))
-        parts += filter(None, [_not_trained(task, results, runs)])
+        parts += [_heading(task, title), *_accuracies(task, results, runs)]
         traces = [run.name for run in runs if run.committed and run.task == task and (folder / f"{run.name}.nmtrace").is_dir()]
         parts.append(_cost_table(folder, traces, dict.fromkeys(traces, BATCH[task])))
     parts.append("## A longer run\n\nThe character GPT of width 512, four blocks, context 256, 1,000 steps.\n")
@@ -68,6 +67,25 @@ def write_readme(folder: Path, results: Mapping[str, Mapping[str, Any]], runs: S
     full = {f"{name}_fst_2to4": batch for name, batch in FULL_BATCH.items() if (folder / f"{name}_fst_2to4.nmtrace").is_dir()}
     parts.append(_cost_table(folder, list(full), full))
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8", newline="\n")
+
+
+def write_accuracies(folder: Path, results: Mapping[str, Mapping[str, Any]], runs: Sequence[Any]) -> None:
+    """Writes the tables of accuracy in README.md anew, and leaves what was simulated as it is."""
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for task, title in NAMES.items():
+        before, heading, after = text.partition(_heading(task, title))
+        _, costs, rest = after.partition(COSTS_OF_A_TABLE)
+        text = "\n".join([before + heading, *_accuracies(task, results, runs), costs + rest])
+    readme.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _heading(task: str, title: str) -> str:
+    return f"## {title} (`{task}`)\n"
+
+
+def _accuracies(task: str, results: Mapping[str, Mapping[str, Any]], runs: Sequence[Any]) -> list[str]:
+    return [part for part in (_accuracy_table(task, results), _not_trained(task, results, runs)) if part]
 
 
 def _accuracy_table(task: str, results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -132,7 +150,7 @@ def _cost_table(folder: Path, names: Sequence[str], batches: Mapping[str, int]) 
         )
     counts = ", ".join(f"{batch:,}" for batch in dict.fromkeys(batches[name] for name in names))
     reached = "" if common is None else f"; equal accuracy is {100 * common:.1f} %"
-    return "\n".join([f"Costs at {counts} samples{reached}:\n", *lines]) + "\n"
+    return "\n".join([f"{COSTS_OF_A_TABLE}{counts} samples{reached}:\n", *lines]) + "\n"
 
 
 def _accuracy_that_all_reach(folder: Path, names: Sequence[str]) -> float | None:
