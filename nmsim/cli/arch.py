@@ -1,4 +1,4 @@
-"""`nmsim arch check|show FILE`."""
+"""`nmsim arch check FILE...` and `nmsim arch show FILE`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Check an architecture file, or show what it resolves to.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Architecture file (YAML).", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Architecture files (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value, as in sm.count=144; may be repeated.", show_default=False),
@@ -24,27 +25,33 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
-def check(file: File, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def check(files: Files, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Refuse contradictions and values without a source (exit code 1); remark on doubtful numbers.
 
-    Example: nmsim arch check arch_configs/ampere.yaml
+    Example: nmsim arch check arch_configs/*.yaml
     """
     from nmsim.arch.check import check_arch, count_sourced
     from nmsim.arch.load import load_arch
 
-    findings = check_arch(file, overrides or ())
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if as_json:
-        rows = [{"severity": f.severity, "file": f.file, "line": f.line, "path": f.path, "problem": f.problem} for f in findings]
-        typer.echo(json.dumps({"file": str(file), "ok": not errors, "findings": rows}))
-    else:
+    checked, failures = [], []
+    for file in files:
+        findings = check_arch(file, overrides or ())
+        errors = sum(finding.severity == "error" for finding in findings)
+        if errors:
+            failures.append(f"{file}: {errors} value(s) or source(s) to mend")
+        if as_json:
+            rows = [{"severity": f.severity, "file": f.file, "line": f.line, "path": f.path, "problem": f.problem} for f in findings]
+            checked.append({"file": str(file), "ok": not errors, "findings": rows})
+            continue
         for finding in findings:
             typer.echo(str(finding))
-    if errors:
-        raise CheckFailed(f"{file}: {len(errors)} value(s) or source(s) to mend")
-    if not as_json:
-        spec = load_arch(file, overrides or ())
-        typer.echo(f"{file}: ok, {spec.name}: {count_sourced(spec)} values, each with a source")
+        if not errors:
+            spec = load_arch(file, overrides or ())
+            typer.echo(f"{file}: ok, {spec.name}: {count_sourced(spec)} values, each with a source")
+    if as_json:
+        typer.echo(json.dumps(checked[0] if len(files) == 1 else checked))
+    if failures:
+        raise CheckFailed("; ".join(failures))
 
 
 @app.command()

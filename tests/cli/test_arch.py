@@ -32,6 +32,21 @@ def test_check_of_a_value_without_a_source_fails_with_code_1(nmsim: Run, ampere:
     ]
 
 
+def test_check_of_several_files_checks_each_and_fails_with_those_that_do(nmsim: Run, ampere: Path, tmp_path: Path) -> None:
+    bad, worse = tmp_path / "bad.yaml", tmp_path / "worse.yaml"
+    bad.write_text(f"extends: {ampere}\nname: bad\nsm: {{count: 128}}\n")
+    worse.write_text(f"extends: {ampere}\nname: worse\nsm: {{count: 128, max_warps: 32}}\n")
+    ran = nmsim("arch", "check", bad, ampere, worse)
+    assert ran.code == 1
+    assert f"{ampere}: ok, NVIDIA A100 SXM4 80GB: " in ran.out
+    assert ran.out.count("error: sm.count: has no source") == 2
+    assert f"{bad}: 1 value(s)" in ran.err
+    assert f"{worse}: 2 value(s)" in ran.err
+    as_json = nmsim("arch", "check", bad, ampere, worse, "--json")
+    assert as_json.code == 1
+    assert [(one["file"], one["ok"]) for one in json.loads(as_json.out)] == [(str(bad), False), (str(ampere), True), (str(worse), False)]
+
+
 def test_a_warning_is_printed_and_does_not_fail_the_check(nmsim: Run, ampere: Path) -> None:
     ran = nmsim("arch", "check", ampere, "--set", "tensor_core.decoder.codes_per_cycle=32")
     assert (ran.code, ran.err) == (0, "")
