@@ -45,8 +45,7 @@ def _instructions(spec: GpuSpec) -> Iterator[Remark]:
             if (needed := _codes(spec, mma, mma.nm)) > supplied * ROUNDING:
                 problem = f"consumes {needed} metadata codes in {mma.issue_interval_cycles:g} cycles, the decoder supplies {supplied:g}"
                 yield path, f"{problem}: it runs at {supplied / needed:.0%} of its rate"
-            if core.decoder.selector_width is not None and mma.nm.m > core.decoder.selector_width:
-                turns = -(-mma.nm.m // core.decoder.selector_width)
+            if (turns := core.decoder.selector_turns(mma.nm.m)) > 1:
                 problem = f"chooses among {mma.nm.m} elements of B with a selector of {core.decoder.selector_width}"
                 yield path, f"{problem}: it takes {turns} turns, and runs at {1 / turns:.0%} of its rate"
         supplied = core.register_read_bytes_per_cycle * mma.issue_interval_cycles

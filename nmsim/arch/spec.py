@@ -146,6 +146,10 @@ class DecoderSpec(Block):
     latency_cycles: NonNegative
     """Added by decoder and selector to the latency of an instruction with a compressed operand."""
 
+    def selector_turns(self, group: int) -> int:
+        """Turns in which operand B passes the selector for groups of `group` elements."""
+        return 1 if self.selector_width is None else -(-group // self.selector_width)
+
 
 class TensorCoreSpec(Block):
     """The tensor cores of one SM and the instructions they run."""

@@ -37,8 +37,3 @@ class Selector:
     def select(self, start: int) -> None:
         """Take an MMA whose operand B begins to pass at `start`."""
         _, self.free_at, self._remainder = serve(start, self.free_at, self._remainder, 1, self._rate)
-
-
-def selector_turns(group: int, width: int | None) -> int:
-    """Turns in which B passes the selector of `width` elements for groups of `group`; `None` is as wide as any group."""
-    return 1 if width is None else -(-group // width)

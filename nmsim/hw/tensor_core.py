@@ -7,7 +7,7 @@ Not modelled: operand-reuse caches, bank conflicts of the register file, the spl
 from __future__ import annotations
 
 from nmsim.arch.spec import MmaSpec, TensorCoreSpec
-from nmsim.hw.decoder import Decoder, Selector, selector_turns
+from nmsim.hw.decoder import Decoder, Selector
 from nmsim.rules.server import serve
 from nmsim.rules.stalls import Stall
 from nmsim.units import rate_of
@@ -75,7 +75,7 @@ def tensor_cores(core: TensorCoreSpec, mma: MmaSpec, codes_per_mma: int, registe
             mma.latency_cycles,
             register_bytes_per_mma / core.register_read_bytes_per_cycle,
             Decoder(codes_per_mma, decoder.codes_per_cycle, decoder.latency_cycles),
-            1 if mma.nm is None else selector_turns(mma.nm.m, decoder.selector_width),
+            1 if mma.nm is None else decoder.selector_turns(mma.nm.m),
         )
         for _ in range(count)
     ]

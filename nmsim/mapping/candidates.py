@@ -13,16 +13,14 @@ import numpy as np
 from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
 from nmsim.errors import InputError
 from nmsim.mapping.ctas import count_ctas, cta_table, stream_k_ctas
+from nmsim.mapping.estimate import estimator, k_tiles_of
 from nmsim.mapping.layout import Layout, require_memory
 from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
 from nmsim.mapping.problem import Problem
 from nmsim.mapping.stream_k import streamed_tiles
-from nmsim.rules.fragments import Fragments, fragments_of, strip_bytes, strips_of
+from nmsim.rules.fragments import Fragments, fragments_of, strips_of
 from nmsim.units import element_bits
-
-_WAVE_LATENCY_CYCLES = 700
-"""First operands from DRAM plus pipe fill, for the ranking only (the machine simulates it)."""
 
 CUTLASS_TYPES = {"fp16": "f16", "int8": "s8", "int4": "s4", "fp8": "e4m3"}
 """Names of element types where CUTLASS's differ from ours."""
@@ -40,8 +38,14 @@ class Candidate:
     occupancy: int
     limiter: str
     estimate_cycles: float
+    """With the library's reluctance to split a reduction."""
     stream_k: bool = False
     """Whether the last tiles are cut so that all SMs end together."""
+
+    @property
+    def k_tiles(self) -> int:
+        """Of all CTAs together: what simulating it costs."""
+        return k_tiles_of(self.problem, self.key.cta_tile)
 
 
 def best_mma(spec: GpuSpec, dtype: str, pattern: str, tile: TileSpec | None = None) -> MmaSpec | None:
@@ -90,17 +94,16 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
             continue
         if spec.kernels.max_resident_ctas is not None and resident > spec.kernels.max_resident_ctas:
             resident, limiter = spec.kernels.max_resident_ctas, "library"
-        k_tiles = -(-shortest // key.cta_tile[2])
-        for split_k in range(1, min(spec.kernels.max_split_k, k_tiles) + 1):
-            estimate = _estimate(spec, problem, key, fragments, mma, split_k, resident)
-            found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, estimate))
+        estimate = estimator(spec, problem, key, fragments, mma, resident)
+        for split_k in range(1, min(spec.kernels.max_split_k, -(-shortest // key.cta_tile[2])) + 1):
+            weighed = estimate(split_k) * spec.kernels.reluctance(split_k)
+            found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, weighed))
         tiles = count_ctas(problem.groups, problem.batch, key.cta_tile, 1)
         if spec.kernels.stream_k and streamed_tiles(tiles, spec.sm.count * resident):
-            estimate = _estimate(spec, problem, key, fragments, mma, 1, resident, stream_k=True)
-            found.append(Candidate(problem, key, fragments, mma, 1, resident, limiter, estimate, stream_k=True))
+            found.append(Candidate(problem, key, fragments, mma, 1, resident, limiter, estimate(1, stream_k=True), stream_k=True))
     if not found:
         raise InputError(f"no kernel of {spec.name} fits an SM for {problem.dtype}", fix="add a smaller tile to kernels.tiles")
-    found.sort(key=lambda candidate: candidate.estimate_cycles * spec.kernels.reluctance(candidate.split_k))
+    found.sort(key=lambda candidate: candidate.estimate_cycles)
     return found[:keep]
 
 
@@ -175,45 +178,3 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         split_k=split_k,
         notes=problem.notes,
     )
-
-
-def _estimate(
-    spec: GpuSpec,
-    problem: Problem,
-    key: MainloopKey,
-    fragments: Fragments,
-    mma: MmaSpec,
-    split_k: int,
-    resident: int,
-    *,
-    stream_k: bool = False,
-) -> float:
-    """Cycles at boost clock, memory and mainloop overlapping perfectly: good enough to rank by."""
-    tile, sms, clock = key.cta_tile, spec.sm.count, spec.clock.top_mhz
-    tensor = fragments.mmas_per_k_tile * fragments.warps * mma.issue_interval_cycles / spec.tensor_core.per_sm
-    instructions = fragments.mmas_per_k_tile * fragments.warps // mma.warps
-    reads = fragments.warps * fragments.k_steps * sum(fragments.loads) + instructions * fragments.streamed_bytes
-    port = (reads + key.copy_bytes) / (spec.shared_memory.banks * spec.shared_memory.bank_bytes)
-    load = key.copy_bytes / spec.noc.sm_port_bytes_per_cycle
-    period = max(tensor, port, load) + 60 / resident
-    ctas = count_ctas(problem.groups, problem.batch, tile, split_k)
-    k_tiles = (
-        sum(-(-g.m // tile[0]) * -(-g.n // tile[1]) * -(-g.k // tile[2]) for g in problem.groups)
-        * problem.batch
-        / (ctas / split_k)
-        / split_k
-    )
-    per_sm = ctas / sms if stream_k else -(-ctas // sms)
-    write = tile[0] * tile[1] * problem.groups[0].output.bits / 8 / spec.noc.sm_write_bytes_per_cycle
-    port_width = spec.shared_memory.banks * spec.shared_memory.bank_bytes
-    exchange = strips_of(key) * 2 * (strip_bytes(key) / port_width + spec.shared_memory.latency_cycles)
-    tail = spec.sm.cta_launch_cycles + _WAVE_LATENCY_CYCLES + max(write, exchange)
-    waves = -(-per_sm // resident) + stream_k
-    mainloop = per_sm * k_tiles * period + tail * (waves if resident == 1 else 1 + 0.3 * (waves - 1))
-    l2_bytes = ctas * k_tiles * key.copy_bytes
-    dram_bytes = sum(tensor_.rows * tensor_.pitch_bytes for tensor_ in problem.tensors)
-    l2 = l2_bytes / spec.l2.bandwidth_gb_per_s * clock / 1000
-    dram = dram_bytes / spec.dram.bandwidth_gb_per_s * clock / 1000
-    handover = spec.kernels.split_k_handover_ns * clock / 1000
-    serial = (split_k - 1 + stream_k) * (max(write, exchange) + strips_of(key) * spec.l2.near_latency_cycles + handover)
-    return max(mainloop, l2, dram) + serial

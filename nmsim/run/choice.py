@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nmsim.arch.spec import GpuSpec, TileSpec
 from nmsim.energy.clock import clock_of_share, clock_under_cap
 from nmsim.hw.timing import chip_timing
-from nmsim.mapping.candidates import build_plan, rank
+from nmsim.mapping.candidates import Candidate, build_plan, rank
 from nmsim.mapping.plan import KernelPlan
 from nmsim.mapping.problem import Problem
 from nmsim.run.kernel import KernelRun, run_kernel, run_kernel_below
@@ -17,8 +17,13 @@ from nmsim.run.power import kernel_energy
 
 IN_ORDER = "step"
 """What the kernels before it left: `nmsim.run.in_order`."""
-CANDIDATES = 3
-"""How many of the closed-form ranking are simulated."""
+CANDIDATES, CHEAP_CANDIDATES = 3, 8
+"""How many of the closed-form ranking are simulated: always, and where it costs little."""
+CHEAP_K_TILES = 10_000
+"""All candidates beyond CANDIDATES together with those have no more k-tiles: some milliseconds of simulation."""
+CHEAP_ESTIMATE = 1.3
+"""Beyond CANDIDATES, an estimate so many times the best one is not doubted. The ranking errs most where a kernel is short: what
+it does not know (queues for the first operands, whose turn is when) is then a large part."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,28 @@ def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
     return spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": (tile,), "nm_tiles": (), "max_split_k": 1})})
 
 
+def worth_running(spec: GpuSpec, problem: Problem) -> list[Candidate]:
+    """The best CANDIDATES of the ranking, and as many as CHEAP_CANDIDATES where they are near the best and cost little."""
+    ranked = rank(spec, problem, CHEAP_CANDIDATES)
+    found, k_tiles = ranked[:CANDIDATES], sum(one.k_tiles for one in ranked[:CANDIDATES])
+    doubted = CHEAP_ESTIMATE * ranked[0].estimate_cycles
+    for candidate in ranked[CANDIDATES:]:
+        k_tiles += candidate.k_tiles
+        if k_tiles > CHEAP_K_TILES or candidate.estimate_cycles > doubted:
+            break
+        found.append(candidate)
+    return found
+
+
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:
-    """Of the best CANDIDATES of the ranking, the one that the power limit lets finish first; of equals, the one ranked first.
+    """Of the `worth_running`, the one that the power limit lets finish first; of equals, the one ranked first.
 
     All are simulated at the top clock; where one would draw more than the board may, its energy over what the limit leaves
     for dynamic power is its time. A candidate whose least possible time is no less than another's is not simulated, and one
     that turns out to take as long is not simulated to its end.
     """
     clock_mhz = spec.clock.top_mhz
-    first, *others = rank(spec, problem, CANDIDATES)
+    first, *others = worth_running(spec, problem)
     timing = chip_timing(spec, clock_mhz)
     best = run_at(spec, build_plan(spec, first), clock_mhz, options)
     least = capped_cycles(spec, best) * spec.kernels.reluctance(first.split_k)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmsim.hw.decoder import Decoder, selector_turns
+from nmsim.arch.spec import DecoderSpec
+from nmsim.hw.decoder import Decoder
 from nmsim.hw.tensor_core import TensorCore
 from nmsim.rules.stalls import Stall
 
@@ -85,7 +86,7 @@ def test_the_selector_s_latency_lengthens_a_sparse_mma_and_leaves_a_dense_one_al
 
 @pytest.mark.parametrize(("group", "width", "turns"), [(4, 4, 1), (16, 4, 4), (5, 4, 2), (64, None, 1), (2, 8, 1)])
 def test_a_group_wider_than_the_selector_takes_its_turns_and_that_is_named(group: int, width: int | None, turns: int) -> None:
-    assert selector_turns(group, width) == turns
+    assert DecoderSpec(codes_per_cycle=64, selector_width=width, latency_cycles=0).selector_turns(group) == turns
     pipe = TensorCore(6.5, 25, 1.0, Decoder(16, 1e6, 0), turns)
     assert starts(pipe, 9)[-1] == int(8 * turns * 6.5)
     assert sum(pipe.idle) == pipe.idle[Stall.SELECTOR] == (0 if turns == 1 else pipe.free_at - pipe.busy_cycles)

@@ -12,7 +12,7 @@ from nmsim.hw.timing import chip_timing
 from nmsim.mapping.candidates import build_plan, rank
 from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.run import choice
-from nmsim.run.choice import CANDIDATES, RunOptions, best_kernel, capped_cycles, run_at
+from nmsim.run.choice import RunOptions, best_kernel, capped_cycles, run_at, worth_running
 from nmsim.run.kernel import run_kernel_below
 from nmsim.run.least import least_cycles
 from nmsim.run.mainloops import mainloop_timing
@@ -34,7 +34,7 @@ def test_no_candidate_beats_its_least_time_and_the_choice_is_the_fastest_of_all(
     gemm = what_if_gemm(m, n, k, batch, "fp16", "fp16")
     problem = lower_nm(gemm, "b", NMPattern(2, 4)) if sparse else lower_dense(gemm)
     options, clock_mhz = RunOptions(l2="warm" if warm else "cold"), spec.clock.boost_mhz
-    runs = [run_at(spec, build_plan(spec, candidate), clock_mhz, options) for candidate in rank(spec, problem, CANDIDATES)]
+    runs = [run_at(spec, build_plan(spec, candidate), clock_mhz, options) for candidate in worth_running(spec, problem)]
     for run in runs:
         mainloop = mainloop_timing(spec, run.plan.mainloop, run.plan.occupancy)
         assert least_cycles(chip_timing(spec, clock_mhz), run.plan, mainloop.ticks()) <= run.cycles
@@ -56,8 +56,9 @@ def test_a_hopeless_candidate_is_not_simulated(ampere, monkeypatch: pytest.Monke
 
     for name in ("run_at", "run_kernel_below"):
         monkeypatch.setattr(choice, name, watched(getattr(choice, name)))
-    best_kernel(spec, lower_dense(what_if_gemm(2048, 2048, 2048, 1, "fp16", "fp16")), RunOptions())
-    assert 1 <= len(simulated) < CANDIDATES
+    problem = lower_dense(what_if_gemm(2048, 2048, 2048, 1, "fp16", "fp16"))
+    best_kernel(spec, problem, RunOptions())
+    assert 1 <= len(simulated) < len(worth_running(spec, problem))
 
 
 @settings(deadline=None, max_examples=25)
