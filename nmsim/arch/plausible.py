@@ -96,16 +96,18 @@ def _memory(spec: GpuSpec) -> Iterator[Remark]:
 
 
 def _kernels(spec: GpuSpec) -> Iterator[Remark]:
-    for position, tile in enumerate(spec.kernels.tiles):
-        path: KeyPath = ("kernels", "tiles", position)
-        if (needed := shared_memory_needed(tile)) > (limit := spec.sm.shared_memory_per_cta_bytes):
-            yield (*path, "stages"), f"need {needed} bytes of shared memory, a CTA has {limit}: a dense kernel never uses this tile"
-        warps = tile.cta[0] // tile.warp[0] * (tile.cta[1] // tile.warp[1])
-        registers = warps * 32 * (tile.warp[0] * tile.warp[1] // 32 + spec.kernels.registers_per_thread)
-        if registers > spec.sm.registers:
-            yield path, f"needs {registers} registers a CTA, an SM has {spec.sm.registers}"
-        if warps > spec.sm.max_warps:
-            yield (*path, "warp"), f"makes {warps} warps a CTA, an SM holds {spec.sm.max_warps}"
+    for name, tiles in (("tiles", spec.kernels.tiles), ("nm_tiles", spec.kernels.nm_tiles)):
+        for position, tile in enumerate(tiles):
+            path: KeyPath = ("kernels", name, position)
+            needed, limit = shared_memory_needed(tile), spec.sm.shared_memory_per_cta_bytes
+            if needed > limit and name == "tiles":
+                yield (*path, "stages"), f"need {needed} bytes of shared memory, a CTA has {limit}: a dense kernel never uses this tile"
+            warps = tile.cta[0] // tile.warp[0] * (tile.cta[1] // tile.warp[1])
+            registers = warps * 32 * (tile.warp[0] * tile.warp[1] // 32 + spec.kernels.registers_per_thread)
+            if registers > spec.sm.registers:
+                yield path, f"needs {registers} registers a CTA, an SM has {spec.sm.registers}"
+            if warps > spec.sm.max_warps:
+                yield (*path, "warp"), f"makes {warps} warps a CTA, an SM holds {spec.sm.max_warps}"
 
 
 def _power(spec: GpuSpec) -> Iterator[Remark]:
