@@ -45,6 +45,9 @@ def contradictions(spec: GpuSpec) -> Iterator[Contradiction]:
     if not any(shared_memory_needed(tile) <= spec.sm.shared_memory_per_cta_bytes for tile in spec.kernels.tiles):
         problem = f"no tile fits the shared memory of a CTA ({spec.sm.shared_memory_per_cta_bytes} bytes)"
         yield Contradiction(("kernels", "tiles"), problem, None, "add a smaller tile or use fewer stages")
+    if spec.power.voltage_rise_per_ghz and spec.power.flat_voltage_mhz is None:
+        problem = "needs power.flat_voltage_mhz, the clock from which on the voltage rises"
+        yield Contradiction(("power", "voltage_rise_per_ghz"), problem, spec.power.voltage_rise_per_ghz)
     if spec.power.static_w >= spec.power.board_limit_w:
         yield Contradiction(("power", "static_w"), f"must be below board_limit_w ({spec.power.board_limit_w:g})", spec.power.static_w)
 

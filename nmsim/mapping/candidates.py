@@ -70,8 +70,11 @@ def warp_tile(tile: TileSpec, mma: MmaSpec) -> tuple[int, int]:
     return tile.cta[0] // (groups * mma.warps), tile.cta[1]
 
 
-def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
-    """The `keep` most promising kernels, best first; InputError where the machine has no instruction for the type."""
+def rank(spec: GpuSpec, problem: Problem, keep: int = 3, *, stream_k: bool = False) -> list[Candidate]:
+    """The `keep` most promising kernels, best first: of those that cut no tile, or (`stream_k`) of those that do, if any.
+
+    InputError where the machine has no instruction for the type.
+    """
     if not problem.groups:
         raise InputError("the convolution reads nothing but padding: no product is left to run", path=problem.label)
     require_memory(spec.dram, problem.label, sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors))
@@ -95,13 +98,15 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3) -> list[Candidate]:
         if spec.kernels.max_resident_ctas is not None and resident > spec.kernels.max_resident_ctas:
             resident, limiter = spec.kernels.max_resident_ctas, "library"
         estimate = estimator(spec, problem, key, fragments, mma, resident)
+        if stream_k:
+            tiles = count_ctas(problem.groups, problem.batch, key.cta_tile, 1)
+            if spec.kernels.stream_k and streamed_tiles(tiles, spec.sm.count * resident):
+                found.append(Candidate(problem, key, fragments, mma, 1, resident, limiter, estimate(1, stream_k=True), stream_k=True))
+            continue
         for split_k in range(1, min(spec.kernels.max_split_k, -(-shortest // key.cta_tile[2])) + 1):
             weighed = estimate(split_k) * spec.kernels.reluctance(split_k)
             found.append(Candidate(problem, key, fragments, mma, split_k, resident, limiter, weighed))
-        tiles = count_ctas(problem.groups, problem.batch, key.cta_tile, 1)
-        if spec.kernels.stream_k and streamed_tiles(tiles, spec.sm.count * resident):
-            found.append(Candidate(problem, key, fragments, mma, 1, resident, limiter, estimate(1, stream_k=True), stream_k=True))
-    if not found:
+    if not found and not stream_k:
         raise InputError(f"no kernel of {spec.name} fits an SM for {problem.dtype}", fix="add a smaller tile to kernels.tiles")
     found.sort(key=lambda candidate: candidate.estimate_cycles)
     return found[:keep]

@@ -19,6 +19,8 @@ IN_ORDER = "step"
 """What the kernels before it left: `nmsim.run.in_order`."""
 CANDIDATES, CHEAP_CANDIDATES = 3, 8
 """How many of the closed-form ranking are simulated: always, and where it costs little."""
+STREAM_K_CANDIDATES = 2
+"""How many stream-K kernels are simulated where the library has them."""
 CHEAP_K_TILES = 10_000
 """All candidates beyond CANDIDATES together with those have no more k-tiles: some milliseconds of simulation."""
 CHEAP_ESTIMATE = 1.3
@@ -48,7 +50,10 @@ def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
 
 
 def worth_running(spec: GpuSpec, problem: Problem) -> list[Candidate]:
-    """The best CANDIDATES of the ranking, and as many as CHEAP_CANDIDATES where they are near the best and cost little."""
+    """The best CANDIDATES of the ranking, and as many as CHEAP_CANDIDATES where they are near the best and cost little.
+
+    Stream-K kernels, where the library has them, come on top: a library that offers more is never the slower for it.
+    """
     ranked = rank(spec, problem, CHEAP_CANDIDATES)
     found, k_tiles = ranked[:CANDIDATES], sum(one.k_tiles for one in ranked[:CANDIDATES])
     doubted = CHEAP_ESTIMATE * ranked[0].estimate_cycles
@@ -57,7 +62,7 @@ def worth_running(spec: GpuSpec, problem: Problem) -> list[Candidate]:
         if k_tiles > CHEAP_K_TILES or candidate.estimate_cycles > doubted:
             break
         found.append(candidate)
-    return found
+    return found + rank(spec, problem, STREAM_K_CANDIDATES, stream_k=True) if spec.kernels.stream_k else found
 
 
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmsim.api import simulate_gemm
 from nmsim.arch.load import load_gpu
 from nmsim.mapping.candidates import build_plan, rank
 from nmsim.mapping.lower import lower_dense
@@ -83,7 +85,7 @@ def test_one_tile_more_than_the_sms_no_longer_costs_a_whole_wave(arch_configs: P
     for stream_k in (False, True):
         spec = load_gpu(arch_configs / "ampere.yaml", [*tile, f"kernels.stream_k={str(stream_k).lower()}"])
         spec = spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"tiles": spec.kernels.tiles[:1]})})
-        chosen = next(one for one in rank(spec, problem, 8) if one.stream_k == stream_k)
+        chosen = rank(spec, problem, 1, stream_k=stream_k)[0]
         assert chosen.occupancy == 1
         times[stream_k] = run_at(spec, build_plan(spec, chosen), spec.clock.boost_mhz, RunOptions()).cycles
     assert 0.5 < times[True] / times[False] < 0.7
@@ -92,4 +94,13 @@ def test_one_tile_more_than_the_sms_no_longer_costs_a_whole_wave(arch_configs: P
 def test_a_library_without_it_never_runs_it(arch_configs: Path) -> None:
     spec = load_gpu(arch_configs / "ampere.yaml")
     problem = lower_dense(what_if_gemm(128, 128 * 109, 8192, 1, "fp16", "fp16"))
-    assert not any(one.stream_k for one in rank(spec, problem, 100))
+    assert not rank(spec, problem, stream_k=True)
+
+
+@pytest.mark.parametrize(("m", "n", "k", "pattern"), [(300, 700, 5000, "2:4"), (64, 3584, 3584, None), (1920, 1920, 4096, None)])
+def test_a_library_that_has_it_too_is_never_the_slower_for_it(arch_configs: Path, m: int, n: int, k: int, pattern: str | None) -> None:
+    with_it, without = (
+        simulate_gemm(arch_configs / "ampere.yaml", m=m, n=n, k=k, pattern=pattern, overrides=[f"kernels.stream_k={has}"]).time_us
+        for has in ("true", "false")
+    )
+    assert with_it <= without

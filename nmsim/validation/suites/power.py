@@ -17,7 +17,7 @@ LARGE_MACS = 10**11
 
 def measure(context: Context) -> Measured:
     """Simulate the large rows of the GEMM file; rates instead of times, and watts against the limit."""
-    rows = [row for row in read_gemm_rows(DATA / "gemm_a100.csv") if row.macs >= LARGE_MACS and "rect" not in row.tags]
+    rows = [row for row in read_gemm_rows(DATA / "gemm_a100.csv") if row.macs >= LARGE_MACS]
     simulated = list(simulate_rows(context, rows))
     comparisons = tuple(comparison for one in simulated for comparison in _rates(one))
     return Measured(comparisons, (_under_the_limit(context, simulated), _one_set_of_costs(context)), left_out(context, rows))
@@ -28,8 +28,6 @@ def _rates(one: SimulatedGemm) -> list[Comparison]:
     for quantity, published, timed in (("dense rate", row.dense_us, one.dense), (f"{row.pattern} rate", row.sparse_us, one.sparse)):
         if published is not None and timed is not None:
             tags = row.tags | {"rate", "400 W" if "sxm4" in row.tags else "300 W"}
-            if timed is one.sparse and "square" in row.tags:
-                tags |= {"2:4 square"}
             note = f"{timed.power_w:.0f} W at {timed.clock_mhz} MHz. {row.note}".strip()
             pair = (_tflops(row, published), _tflops(row, timed.time_us))
             found.append(Comparison(row.id, quantity, "TFLOP/s", *pair, tags, row.source, row.status, note))

@@ -2,8 +2,8 @@
 
 Two linear layers without biases and a GELU between them, as the published benchmark runs them (xformers/benchmarks/benchmark_sp24.py,
 which pytorch/ao took over): the weights are sparse in `forward` and `backward_data`, `backward_weight` is dense; gradients of the input
-and of both weights are added to those of the run before; nothing calls the sparse library's search. Launches come out of a CUDA graph
-there and are charged one by one here.
+and of both weights are added to those of the run before. Nothing there calls the sparse library's search: a row's `set` says which kernel
+is taken for the library's first one. Launches come out of a CUDA graph there and are charged one by one here.
 """
 
 from __future__ import annotations
