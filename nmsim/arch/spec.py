@@ -18,7 +18,11 @@ Positive = Annotated[int, Field(gt=0, le=2**40)]
 NonNegative = Annotated[int, Field(ge=0, le=2**40)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=1e-3, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e12, allow_inf_nan=False)]
+"""Something per cycle or second: not so little that the ticks of one byte leave the range of 64 bits."""
+Megahertz = Annotated[int, Field(ge=1, le=100_000)]
+"""Clocks are counted step by step."""
 
 
 class Block(BaseModel):
@@ -32,10 +36,10 @@ class Block(BaseModel):
 class ClockSpec(Block):
     """Core clock: the boost clock and the steps a power cap may lower it by."""
 
-    boost_mhz: Positive
-    min_mhz: Positive
-    step_mhz: Positive
-    sustained_mhz: Positive | None = None
+    boost_mhz: Megahertz
+    min_mhz: Megahertz
+    step_mhz: Megahertz
+    sustained_mhz: Megahertz | None = None
     """Highest clock in a sequence of matrix kernels, however little power one of them draws: power management is slower than
     kernels are. None: the boost clock."""
 
@@ -138,7 +142,7 @@ class DecoderSpec(Block):
 
     encoding: Literal["index", "bitmap", "combinatorial"] = "index"
     """What a code is: `index`, the position of one kept element; `bitmap` and `combinatorial`, one code for a whole group."""
-    codes_per_cycle: PositiveFloat
+    codes_per_cycle: Rate
     """Codes one tensor core decodes in a cycle."""
     selector_width: Positive | None = None
     """Elements of operand B that the selector of a kept element chooses from in one turn; a wider group takes several turns of an
@@ -157,7 +161,7 @@ class TensorCoreSpec(Block):
     per_sm: Positive
     mma: tuple[MmaSpec, ...] = Field(min_length=1)
     decoder: DecoderSpec
-    register_read_bytes_per_cycle: PositiveFloat
+    register_read_bytes_per_cycle: Rate
     """Operand bytes per cycle the register file gives one tensor core."""
     compressible_only_k_contiguous: tuple[str, ...] = ()
     """Element types that the hardware cannot transpose on load: another layout pays for a transposed copy."""
@@ -166,9 +170,9 @@ class TensorCoreSpec(Block):
 class NocSpec(Block):
     """SM to L2: each SM's own port."""
 
-    sm_port_bytes_per_cycle: PositiveFloat
+    sm_port_bytes_per_cycle: Rate
     """Bytes per core cycle an SM may receive."""
-    sm_write_bytes_per_cycle: PositiveFloat
+    sm_write_bytes_per_cycle: Rate
     """Bytes per core cycle an SM may send (epilogue)."""
 
 
@@ -212,7 +216,7 @@ class DramSpec(Block):
 
     capacity_gib: Positive
     channels: Annotated[int, Field(ge=1, le=256)]
-    bandwidth_gb_per_s: PositiveFloat
+    bandwidth_gb_per_s: Rate
     """Pin bandwidth of all channels together."""
     interleave_bytes: Annotated[int, Field(ge=32, le=65536)]
     """Consecutive bytes on one channel, and the size of one access."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from nmsim.arch.spec import Block, NonNegativeFloat, Positive, PositiveFloat
+from nmsim.arch.spec import Block, NonNegativeFloat, Positive, Rate
 from nmsim.errors import InputError
 from nmsim.sparsity.pattern import NMPattern
 
@@ -71,7 +71,7 @@ class BuffersSpec(Block):
 class SystolicDramSpec(Block):
     """DRAM behind the buffers: one queue, one rate, one latency. Times do not slow down with the array's clock."""
 
-    bandwidth_gb_per_s: PositiveFloat
+    bandwidth_gb_per_s: Rate
     latency_ns: NonNegativeFloat
     """From the start of a transfer to its first byte on chip."""
 
@@ -79,9 +79,9 @@ class SystolicDramSpec(Block):
 class EnginesSpec(Block):
     """Units beside the array that work on streams from and to DRAM: elements a cycle each."""
 
-    top_n_elements_per_cycle: PositiveFloat
+    top_n_elements_per_cycle: Rate
     """Elements that the top-N engine ranks, masks and compresses in a cycle (the passes of an N:M recipe)."""
-    vector_flops_per_cycle: PositiveFloat
+    vector_flops_per_cycle: Rate
     """Element-wise arithmetic: weight update, normalisation, activation functions."""
 
 

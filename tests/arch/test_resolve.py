@@ -3,9 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nmsim.arch.load import load_gpu
 from nmsim.arch.resolve import arch_key, resolved_arch, value_sources
 from nmsim.arch.spec import GpuSpec
+from nmsim.errors import InputError
 from nmsim.keys import canonical_json
 
 Load = Callable[..., GpuSpec]
@@ -51,3 +54,18 @@ def test_every_value_of_a_shipped_machine_has_its_source_in_words(ampere: Path) 
             block = block[one]
         assert name == "*" or name in block
         assert text.strip()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "clock.boost_mhz=2147483647",  # a list of its steps would fill the memory
+        "dram.bandwidth_gb_per_s=1e-300",  # the ticks of a byte would be infinite
+        "noc.sm_port_bytes_per_cycle=1e-9",
+        "l2.sustained_fraction=1e-300",
+        "tensor_core.register_read_bytes_per_cycle=1e-300",
+    ],
+)
+def test_a_value_that_no_machine_could_count_with_is_refused(ampere: Path, override: str) -> None:
+    with pytest.raises(InputError, match=override.partition("=")[0].rpartition(".")[2]):
+        load_gpu(ampere, [override])
