@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nmsim.report.kernels import alike_kernels, kernel_frame, schemes_of
-from nmsim.report.labels import phase_name, scheme_name, shorten
+from nmsim.report.labels import phase_name, scheme_name, shorten, si
 from nmsim.report.style import INK, PHASE_COLOURS, QUIET, end_label, new_figure
 from nmsim.result.rows import SimulationResult
 from nmsim.workload.gemm import PHASES
@@ -170,9 +170,10 @@ def _roofs(axes: Axes, frame: pd.DataFrame) -> None:
         axes.plot([least_x, top / slope], [least_x * slope, top], color=QUIET, linewidth=0.9)
         foot = max(least_x, least_y / slope) * 1.05
         side, clear = ("top", 0.94) if is_lowest else ("bottom", 1.06)
-        name = f"{label} {gb_per_s:.0f} GB/s"
+        name = f"{label.removesuffix(' memory')} {si(gb_per_s * 1e9, 'B/s')}"
         _halo(axes.text(foot, foot * slope * clear, name, rotation=degrees(atan(slope)), va=side, **ALONG))
-    for label, tflops in zip(ceilings["label"], ceilings["dense_equivalent_tflops"], strict=True):
+    alike = ceilings.groupby("dense_equivalent_tflops", sort=False)["label"].agg(", ".join)
+    for tflops, label in zip(alike.index, alike, strict=True):
         ridge = tflops / steepest
         axes.plot([ridge, most_x], [tflops, tflops], color=INK, linewidth=1.1)
         _halo(axes.text(ridge / 1.15, tflops, f"{label} {tflops:.0f}", ha="right", va="center", fontsize=6.5, color=INK))
