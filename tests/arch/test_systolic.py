@@ -67,7 +67,7 @@ def test_the_128_array_peaks_where_half_a_tpu_v2_chip_does(arch_configs: Path) -
         ("array.nm.patterns", [], "array.nm.patterns: is empty while nm.enabled is true; write any, list patterns, or set enabled: false"),
         ("array.colums", 8, "array.colums: is not a key that is known here; did you mean 'columns'?"),
         ("clock_mhz", -1, "clock_mhz: must be greater than 0, got -1"),
-        ("dram.bandwidth_gb_per_s", 0, "dram.bandwidth_gb_per_s: must be greater than 0, got 0"),
+        ("dram.bandwidth_gb_per_s", 0, "dram.bandwidth_gb_per_s: must be at least 0.001, got 0"),
         ("energy.mac_pj", {}, "energy.mac_pj: names no element type, so the array could run none; add for example {fp16: 1.0}"),
         ("energy.mac_pj", {"fp61": 1}, "energy.mac_pj.fp61: is not an element type, got 'fp61'"),
         ("sm", {"count": 4}, "sm: is not a key that is known here"),
