@@ -87,7 +87,7 @@ def test_version_names_the_package_and_the_model(nmsim: Callable[..., Any]) -> N
         (["archh"], "nmsim: error: No such command 'archh'. Did you mean 'arch'? Try `nmsim --help`.\n"),
         (["--frob"], "nmsim: error: No such option: --frob. Try `nmsim --help`.\n"),
         (["arch", "frob"], "nmsim: error: No such command 'frob'. Try `nmsim arch --help`.\n"),
-        (["arch", "check"], "nmsim: error: Missing argument 'FILE'. Try `nmsim arch check --help`.\n"),
+        (["arch", "check"], "nmsim: error: Missing argument 'FILE...'. Try `nmsim arch check --help`.\n"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_on_stderr_and_code_2(arguments: list[str], line: str, nmsim: Callable[..., Any]) -> None:

@@ -76,7 +76,7 @@ MACHINE = [
     Row("L2 capacity", DEEP_SQUARE, ["l2.capacity_bytes=1000000000000"], 0.05, on=["l2.capacity_bytes=4194304"]),
     Row("L2 bandwidth", NARROW_OUTER, [f"l2.bytes_per_cycle_per_slice={FREE}"], 0.05, on=FREE_DRAM),
     Row("L2 far partition", TINY, ["l2.far_latency_cycles=211"], 0.02),
-    Row("L2 copies of far blocks", DEEP_SQUARE, ["l2.copies_far_blocks=false"], 0.10, on=["l2.capacity_bytes=4194304"]),
+    Row("L2 copies of far blocks", DEEP_SQUARE, ["l2.copies_far_blocks=false"], 0.05, on=["l2.capacity_bytes=4194304"]),
     Row("SM read port", MIDDLE_SPARSE, [f"noc.sm_port_bytes_per_cycle={FREE}"], 0.10, on=["noc.sm_port_bytes_per_cycle=32"]),
     Row("SM write port", SHORT, [f"noc.sm_write_bytes_per_cycle={FREE}"], 0.06, on=[*FREE_DRAM, "dram.refresh_ns=0"]),
     Row("CTA launch", TINY, ["sm.cta_launch_cycles=0"], 0.03),
@@ -97,7 +97,7 @@ MACHINE = [
         "register-file port",
         MIDDLE_SPARSE,
         [f"tensor_core.register_read_bytes_per_cycle={FREE}"],
-        0.30,
+        0.10,
         on=["tensor_core.register_read_bytes_per_cycle=64"],
     ),
 ]
