@@ -162,7 +162,7 @@ def with_block(spec: GpuSpec, block: str, **values: object) -> GpuSpec:
     return spec.model_copy(update={block: getattr(spec, block).model_copy(update=values)})
 
 
-IN_ONE_WAVE, IN_MORE = 0.01, 0.12
+IN_ONE_WAVE, IN_MORE = 0.002, 0.12
 """How much slower a better part may be. CTAs go to the SM that is free first, so a better part may hand the last tiles to other
 SMs: of kernels of several waves the time in which SMs hold CTAs is compared, not the idle tail that this anomaly moves. And a
 larger L2 holds more of what the kernel before left to be written back: 1 MB, a tenth of the time, for 256 x 1024 x 2048 split."""

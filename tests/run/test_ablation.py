@@ -74,9 +74,9 @@ MACHINE = [
     Row("DRAM bank conflicts", SKINNY, NO_ROW_TIMES, 0.25, on=["dram.banks=2"]),
     Row("DRAM controller path", TINY, ["dram.controller_ns=0"], 0.05),
     Row("L2 capacity", DEEP_SQUARE, ["l2.capacity_bytes=1000000000000"], 0.05, on=["l2.capacity_bytes=4194304"]),
-    Row("L2 bandwidth", NARROW_OUTER, [f"l2.bytes_per_cycle_per_slice={FREE}"], 0.05, on=FREE_DRAM),
+    Row("L2 bandwidth", NARROW_OUTER, [f"l2.bytes_per_cycle_per_slice={FREE}"], 0.08, on=[*FREE_DRAM, "l2.bytes_per_cycle_per_slice=56"]),
     Row("L2 far partition", TINY, ["l2.far_latency_cycles=211"], 0.02),
-    Row("L2 copies of far blocks", DEEP_SQUARE, ["l2.copies_far_blocks=false"], 0.05, on=["l2.capacity_bytes=4194304"]),
+    Row("L2 copies of far blocks", DEEP_SQUARE, ["l2.copies_far_blocks=false"], 0.10, on=["l2.capacity_bytes=2097152"]),
     Row("SM read port", MIDDLE_SPARSE, [f"noc.sm_port_bytes_per_cycle={FREE}"], 0.10, on=["noc.sm_port_bytes_per_cycle=32"]),
     Row("SM write port", SHORT, [f"noc.sm_write_bytes_per_cycle={FREE}"], 0.06, on=[*FREE_DRAM, "dram.refresh_ns=0"]),
     Row("CTA launch", TINY, ["sm.cta_launch_cycles=0"], 0.03),
@@ -97,8 +97,8 @@ MACHINE = [
         "register-file port",
         MIDDLE_SPARSE,
         [f"tensor_core.register_read_bytes_per_cycle={FREE}"],
-        0.10,
-        on=["tensor_core.register_read_bytes_per_cycle=64"],
+        0.30,
+        on=["tensor_core.register_read_bytes_per_cycle=48"],
     ),
 ]
 

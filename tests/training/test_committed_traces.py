@@ -108,8 +108,9 @@ def test_a_committed_trace_says_where_it_came_from_and_stays_small(name):
     assert provenance.command.endswith(f"--trace {name}.nmtrace")
     assert "sha256" in provenance.dataset
     # Far above chance, and no claim beyond: a tenth for digits, a quarter (the space) for characters.
+    least = {"digits_resnet": 0.95, "digits_vit": 0.9, "gpt_w512": 0.5, "gpt_w256": 0.45}
     assert provenance.accuracy is not None
-    assert provenance.accuracy > (0.9 if name.startswith("digits") else 0.45)
+    assert provenance.accuracy > next(bar for network, bar in least.items() if name.startswith(network))
     assert sum(file.stat().st_size for file in folder.iterdir()) < LARGEST_BYTES
 
 

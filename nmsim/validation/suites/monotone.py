@@ -30,7 +30,7 @@ GEMMS, QUICK_GEMMS, SEED = 200, 20, 7
 SMALLEST, LARGEST = 64, 4096
 """Sides are log-uniform between these, in steps of 8."""
 ALLOWED = 0.01
-ANOMALIES, WORST_ANOMALY = 0.05, 0.15
+ANOMALIES, WORST_ANOMALY = 0.02, 0.1
 """At most this share of the GEMMs may be slower by more than ALLOWED, each of them by at most WORST_ANOMALY.
 
 What was found to be behind them, all kernels of a few microseconds on a cold L2:
