@@ -112,6 +112,7 @@ def _kernels(spec: GpuSpec) -> Iterator[Remark]:
 
 def _power(spec: GpuSpec) -> Iterator[Remark]:
     for dtype, picojoule in spec.energy.mac_pj.items():
-        watts = spec.power.static_w + spec.peak_macs_per_cycle(dtype) * picojoule * spec.clock.boost_mhz * 1e-6
+        boost_pj = picojoule * spec.power.switching_energy_ratio(spec.clock.boost_mhz)
+        watts = spec.power.static_w + spec.peak_macs_per_cycle(dtype) * boost_pj * spec.clock.boost_mhz * 1e-6
         if watts > spec.power.board_limit_w:
             yield ("energy", "mac_pj", dtype), f"burns {watts:,.0f} W at the dense peak rate before any byte moves, above board_limit_w"

@@ -68,8 +68,8 @@ def worth_running(spec: GpuSpec, problem: Problem) -> list[Candidate]:
 def best_kernel(spec: GpuSpec, problem: Problem, options: RunOptions) -> KernelRun:
     """Of the `worth_running`, the one that the power limit lets finish first; of equals, the one ranked first.
 
-    All are simulated at the top clock; where one would draw more than the board may, its energy over what the limit leaves
-    for dynamic power is its time. A candidate whose least possible time is no less than another's is not simulated, and one
+    All are simulated at the top clock; where one would draw more than the board may, its time is taken at the clock that the limit
+    leaves, as if all of it went with the clock. A candidate whose least possible time is no less than another's is not simulated, and one
     that turns out to take as long is not simulated to its end.
     """
     clock_mhz = spec.clock.top_mhz

@@ -29,8 +29,8 @@ class KernelEnergy:
 def kernel_energy(spec: GpuSpec, run: KernelRun) -> KernelEnergy:
     """Counts x costs at the voltage of the run's clock, plus static power over the time of the kernel and of its launch.
 
-    For the busy power,
-    energy is taken as spent evenly over the time in which SMs hold CTAs. A kernel of less than one wave counts as a whole.
+    For the busy power, energy is taken as spent evenly over the time in which SMs hold CTAs. A kernel of less than one wave counts
+    as a whole.
     """
     dtype = run.plan.mainloop.dtype
     launch_us = spec.launch.kernel_us + (spec.launch.nm_extra_us if run.plan.mainloop.pattern != "dense" else 0.0)
