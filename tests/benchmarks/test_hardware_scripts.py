@@ -94,7 +94,7 @@ def test_each_instruction_is_timed_at_one_warp_and_at_eight(scripts: dict[str, M
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="2026-11-21: a CUDA toolkit is no requirement, and there is none here")
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="2026-11-21: compiling needs a CUDA toolkit, which is no requirement")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 def test_every_program_compiles(architecture: str, scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     once = {instruction.name: (instruction, warps, chains) for instruction, warps, chains in scripts["instructions"].points(architecture)}
