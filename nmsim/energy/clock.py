@@ -2,10 +2,13 @@
 
 Assumed: power rises with the clock, from what the idle machine takes. Each evaluation re-runs the chip level, because
 memory does not slow down with the core clock, so the search follows the curve that kernels have instead of bisecting: energy
-above idle goes with the square of the voltage, which the machine gives, and time is a + b / clock. Guesses are held near enough to
-the middle of the bracket that the runs left can still close it (the projection of the ITP method, Oliveira and Takahashi, ACM TOMS
-47, 2021): another curve costs accuracy, but a bounded amount. Where power is not monotone the answer still fits the limit, but a
-higher step that also fits may exist.
+above idle goes with a ratio that the caller knows (the square of the voltage, for what is switched on the chip), and clock x time
+is a straight line between two clocks near each other. Of kernels whose time is a + b / clock it is one everywhere; of
+any mix of kernels that core or memory bounds, whichever takes longer, it is convex, so that power between two evaluated clocks is
+no less than the line has it. That is how the search knows when to stop: the next step up is not run to see that it does not fit.
+Guesses are held near enough to the middle of the bracket that the runs left can still close it (the projection of the ITP method,
+Oliveira and Takahashi, ACM TOMS 47, 2021): another curve costs accuracy, but a bounded amount. Where power is not monotone the
+answer still fits the limit, but a higher step that also fits may exist.
 """
 
 from __future__ import annotations
@@ -53,13 +56,16 @@ def clock_under_cap(
     idle_w: float,
     max_runs: int = MAX_RUNS,
     energy_ratio: Callable[[float], float] = lambda _: 1.0,
+    clocked_share: float = 1.0,
 ) -> ClockChoice:
     """The highest clock step whose `power_at(clock_mhz)` in watts does not exceed `limit_w`.
 
-    `idle_w` is what the power comes to at no clock; `energy_ratio(clock_mhz)` what switching costs there, which never falls
-    with the clock. At most `max_runs` (>= 2) clocks are evaluated: boost first, and alone if
-    it fits. The clock returned was always evaluated, and it fits unless the lowest step does not either. No step more than
-    `worst_gap_steps` above it fits; where dynamic energy is fixed and time is a + b / clock, not even the next one does.
+    `idle_w` is what the power comes to at no clock; `energy_ratio(clock_mhz)` what the work's energy above that goes with, which never
+    falls with the clock; `clocked_share` a guess at the share of the time at the top clock that goes with the clock, which costs runs
+    where it is wrong and nothing else. At most `max_runs` (>= 2) clocks are evaluated: boost first, and alone if
+    it fits. The clock returned was always evaluated, and it fits unless the lowest step does not either. The next step was evaluated and
+    does not fit, or is predicted not to by the curve through the evaluated clocks around it: sure where clock x time is
+    convex in the clock and energy is as `energy_ratio` says. Whatever the (rising) curve, no step more than `worst_gap_steps` above fits.
     """
     if max_runs < 2:
         raise ValueError(f"max_runs must be at least 2 (boost and one more), got {max_runs}")
@@ -69,20 +75,17 @@ def clock_under_cap(
     if power_w[boost] <= limit_w:
         return ClockChoice(steps[boost], power_w[boost], runs=1, capped=False)
 
+    search = _Search(steps, limit_w, idle_w, energy_ratio, power_w)
     gap = worst_gap_steps(len(steps), max_runs)
-    fits, over = -1, boost
-    while over - fits > 1 and len(power_w) < max_runs:
+    while search.over - search.fits > 1 and len(power_w) < max_runs:
+        if search.over - search.fits <= gap and search.next_is_over():
+            break
         runs_left_after = max_runs - len(power_w) - 1
         step = 0
-        if fits >= 0 or runs_left_after > 0:
-            guess = _guess(steps, power_w, fits, over, limit_w, idle_w, energy_ratio)
-            step = _held_to_width(guess, fits, over, gap << runs_left_after)
+        if search.fits >= 0 or runs_left_after > 0:
+            step = _held_to_width(search.guess(clocked_share), search.fits, search.over, gap << runs_left_after)
         power_w[step] = power_at(steps[step])
-        if power_w[step] <= limit_w:
-            fits = step
-        else:
-            over = step
-    chosen = max(fits, 0)
+    chosen = max(search.fits, 0)
     return ClockChoice(steps[chosen], power_w[chosen], runs=len(power_w), capped=True)
 
 
@@ -103,45 +106,74 @@ def _held_to_width(guess: int, fits: int, over: int, width: int) -> int:
     return min(max(guess, lowest), highest) if lowest <= highest else (fits + over) // 2
 
 
-def _guess(
-    steps: tuple[int, ...],
-    power_w: dict[int, float],
-    fits: int,
-    over: int,
-    limit_w: float,
-    idle_w: float,
-    energy_ratio: Callable[[float], float],
-) -> int:
-    """Where the curve probably meets the limit, as a step.
-
-    With one point, on the line from idle at no clock through it. With two, those that bracket the limit or are next to it,
-    on the hyperbola through idle and them: the curve of a time a + b / clock. Two that are equally high lie where memory is
-    the limit and say nothing of the rise below: half-way down. Drawn on from a point that fits, the line stays above a
-    curve that flattens towards the top: the least guess then, and the next one where the hyperbola went too far.
+@dataclass
+class _Search:
+    """The steps evaluated so far, in the order in which they were, and the curve through them: power above idle is
+    energy_ratio(clock) * clock / (a * clock + b), of a time in which `b` goes with the clock and `a` does not.
     """
-    limit = limit_w - idle_w
-    other = fits if fits >= 0 else min((step for step in power_w if step > over), default=over)
-    (p0, f0), (p1, f1) = (((power_w[step] - idle_w) / energy_ratio(steps[step]), steps[step]) for step in sorted((over, other)))
-    if p0 <= 0:
-        return fits + 1
-    line = _highest(steps, limit, energy_ratio, 0.0, f0 / p0)
-    if f1 == f0 or (fits >= 0 and next(reversed(power_w)) == over):
-        return line
-    a = (f1 / p1 - f0 / p0) / (f1 - f0)
-    b = f0 / p0 - a * f0
-    if fits < 0 and b <= 0:
-        return (fits + over) // 2
-    hyperbola = _highest(steps, limit, energy_ratio, a, b)
-    return max(line, hyperbola) if fits >= 0 else hyperbola
 
+    steps: tuple[int, ...]
+    limit_w: float
+    idle_w: float
+    energy_ratio: Callable[[float], float]
+    power_w: dict[int, float]
 
-def _highest(steps: tuple[int, ...], limit: float, energy_ratio: Callable[[float], float], a: float, b: float) -> int:
-    """The last step at which energy_ratio(clock) * clock / (a * clock + b) is at most `limit`; -1 where the curve can't be one."""
-    if b <= 0 or a * limit >= energy_ratio(steps[-1]):
-        return -1
+    @property
+    def over(self) -> int:
+        """The lowest step known not to fit."""
+        return min(step for step, power_w in self.power_w.items() if power_w > self.limit_w)
 
-    def predicted(clock_mhz: int) -> float:
+    @property
+    def fits(self) -> int:
+        """The highest step known to fit; -1 for none."""
+        return max((step for step, power_w in self.power_w.items() if power_w <= self.limit_w), default=-1)
+
+    def next_is_over(self) -> bool:
+        """Whether the step above the one that fits is predicted not to, by more than rounding."""
+        if self.fits < 0 or self.power_w[self.fits] <= self.idle_w:
+            return False
+        a, b = self._curve(self.fits, self.over)
+        return self._above_idle_w(self.steps[self.fits + 1], a, b) > (self.limit_w - self.idle_w) * (1 + 1e-9)
+
+    def guess(self, clocked_share: float) -> int:
+        """Where the curve probably meets the limit, as a step.
+
+        With one point, on the curve through it of so large a share of time that goes with the clock. With two, those that bracket the
+        limit or are next to it, on the curve through them. Two between which time does not fall lie where memory is the limit: on
+        the curve of the energy alone, and where that does not fall either, so that they say nothing of what lies below, half-way
+        down. Where the curve from a point that fits went too far, on that of a time which all goes with the clock: it stays above one
+        that flattens towards the top, and gives the least guess.
+        """
+        fits, over = self.fits, self.over
+        if min(self.power_w[step] for step in (over, fits) if step >= 0) <= self.idle_w:
+            return fits + 1
+        if fits < 0 and len(self.power_w) == 1:
+            whole = self._clock_time(over)
+            return self._highest((1 - clocked_share) * whole / self.steps[over], clocked_share * whole)
+        if fits >= 0 and next(reversed(self.power_w)) == over:
+            return self._highest(0.0, self._clock_time(fits))
+        a, b = self._curve(fits if fits >= 0 else min(step for step in self.power_w if step > over), over)
+        if fits >= 0:
+            return max(self._highest(a, b), self._highest(0.0, self._clock_time(fits)))
+        if b > 0:
+            return self._highest(a, b)
+        guess = self._highest(self._clock_time(over) / self.steps[over], 0.0)
+        return guess if 0 <= guess < over else over // 2
+
+    def _clock_time(self, step: int) -> float:
+        """Clock x time, in units in which the work's energy is `energy_ratio`."""
+        return self.steps[step] * self.energy_ratio(self.steps[step]) / (self.power_w[step] - self.idle_w)
+
+    def _curve(self, one: int, other: int) -> tuple[float, float]:
+        """(a, b) of clock x time = a * clock + b through two steps."""
+        a = (self._clock_time(other) - self._clock_time(one)) / (self.steps[other] - self.steps[one])
+        return a, self._clock_time(one) - a * self.steps[one]
+
+    def _above_idle_w(self, clock_mhz: int, a: float, b: float) -> float:
         duration = a * clock_mhz + b
-        return energy_ratio(clock_mhz) * clock_mhz / duration if duration > 0 else inf
+        return self.energy_ratio(clock_mhz) * clock_mhz / duration if duration > 0 else inf
 
-    return bisect_right(steps, limit, key=predicted) - 1
+    def _highest(self, a: float, b: float) -> int:
+        """The last step at which the curve is within the limit; -1 where there is none."""
+        within, lowest = self.limit_w - self.idle_w, max(self.fits, 0)  # with a negative `b` it is no curve below what fits
+        return bisect_right(self.steps, within, lo=lowest, hi=self.over, key=lambda clock: self._above_idle_w(clock, a, b)) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec, TileSpec
-from nmsim.energy.clock import clock_of_share, clock_under_cap
+from nmsim.energy.clock import clock_of_share
 from nmsim.hw.timing import chip_timing
 from nmsim.mapping.candidates import Candidate, build_plan, rank
 from nmsim.mapping.plan import KernelPlan
@@ -13,7 +13,7 @@ from nmsim.mapping.problem import Problem
 from nmsim.run.kernel import KernelRun, run_kernel, run_kernel_below
 from nmsim.run.least import least_cycles
 from nmsim.run.mainloops import mainloop_timing
-from nmsim.run.power import kernel_energy
+from nmsim.run.power import clock_under_limit, kernel_energy
 
 IN_ORDER = "step"
 """What the kernels before it left: `nmsim.run.in_order`."""
@@ -110,8 +110,7 @@ def under_power_cap(spec: GpuSpec, boost: KernelRun, options: RunOptions) -> Ker
             runs[clock_mhz] = run_at(spec, boost.plan, clock_mhz, options)
         return kernel_energy(spec, runs[clock_mhz]).busy_power_w
 
-    limit_w, idle_w = spec.power.board_limit_w, spec.power.static_w
-    return runs[clock_under_cap(power_at, spec.clock, limit_w, idle_w, energy_ratio=spec.power.switching_energy_ratio).clock_mhz]
+    return runs[clock_under_limit(spec, power_at, [(1, boost)])]
 
 
 def compute_cycles(spec: GpuSpec, run: KernelRun, options: RunOptions) -> float:

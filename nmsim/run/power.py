@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nmsim.arch.spec import GpuSpec
+from nmsim.energy.clock import clock_under_cap
 from nmsim.energy.model import energy_by_unit_j, static_energy_j, total_energy_j
 from nmsim.rules.stalls import Stall
 from nmsim.run.kernel import KernelRun
 
 _IMBALANCE = Stall.IMBALANCE.name.lower()
+_DRAM_AT_ITS_LIMIT, _L2_AT_ITS_LIMIT = 0.75, 0.93
+"""Shares of the peak rate from which a kernel is taken to be bound by that memory. Only first guesses of a search rest on them."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,33 @@ def kernel_energy(spec: GpuSpec, run: KernelRun) -> KernelEnergy:
     busy_us = run.time_us * occupied
     busy_power = spec.power.static_w + (dynamic_j / busy_us * 1e6 if busy_us else 0.0)
     return KernelEnergy(launch_us, time_us, by_unit, energy_j, busy_power)
+
+
+def clock_under_limit(spec: GpuSpec, power_at: Callable[[int], float], work: Sequence[tuple[float, KernelRun]]) -> int:
+    """The clock that the board's limit leaves for `work`, which draws `power_at(clock_mhz)` watts: one of those it is asked for.
+
+    `work` is how often each kernel runs, and a run of it at the top clock (or near: only guesses rest on it). See `clock_under_cap`.
+    """
+    chip_j = dram_j = time_us = clocked_us = 0.0
+    for often, run in work:
+        energy = kernel_energy(spec, run)
+        dynamic_j = energy.energy_j - static_energy_j(spec.power, energy.time_us)
+        dram_j += often * energy.by_unit_j["dram"]
+        chip_j += often * (dynamic_j - energy.by_unit_j["dram"]) / spec.power.switching_energy_ratio(run.clock_mhz)
+        time_us += often * energy.time_us
+        clocked_us += often * run.time_us * (not _is_bound_by_memory(spec, run))
+
+    def energy_ratio(clock_mhz: float) -> float:
+        return chip_j * spec.power.switching_energy_ratio(clock_mhz) + dram_j if chip_j + dram_j > 0 else 1.0
+
+    limit_w, idle_w = spec.power.board_limit_w, spec.power.static_w
+    share = clocked_us / time_us if time_us > 0 else 1.0
+    return clock_under_cap(power_at, spec.clock, limit_w, idle_w, energy_ratio=energy_ratio, clocked_share=share).clock_mhz
+
+
+def _is_bound_by_memory(spec: GpuSpec, run: KernelRun) -> bool:
+    """Whether the clock probably makes no difference to the run's time."""
+    counters, bytes_per_gb_per_s = run.counters, run.time_us * 1e3
+    dram = (counters.dram_read_bytes + counters.dram_write_bytes) / spec.dram.bandwidth_gb_per_s
+    l2 = (counters.l2_read_bytes + counters.l2_write_bytes) / spec.l2.bandwidth_gb_per_s
+    return dram > _DRAM_AT_ITS_LIMIT * bytes_per_gb_per_s or l2 > _L2_AT_ITS_LIMIT * bytes_per_gb_per_s

@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from nmsim.arch.spec import GpuSpec
-from nmsim.energy.clock import clock_under_cap
 from nmsim.energy.model import average_power_w
 from nmsim.mapping.layout import require_memory
 from nmsim.mapping.stream import plan_stream
@@ -18,7 +17,7 @@ from nmsim.run.choice import IN_ORDER, RunOptions, best_kernel, compute_cycles, 
 from nmsim.run.formats import FORMATS, lower_format, recorded_remainder
 from nmsim.run.in_order import run_in_order, tensor_names
 from nmsim.run.kernel import KernelRun
-from nmsim.run.power import kernel_energy
+from nmsim.run.power import clock_under_limit, kernel_energy
 from nmsim.run.schemes import Lowered, is_pruned_tile_wise, lower
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
@@ -72,9 +71,8 @@ class Simulator:
                 by_clock[clock_mhz] = self._all_at(works, clock_mhz, progress)
             return self._average_power_w(by_clock[clock_mhz])
 
-        power = self.spec.power
-        choice = clock_under_cap(power_at, self.spec.clock, power.board_limit_w, power.static_w, energy_ratio=power.switching_energy_ratio)
-        return [self._row(work, scheme) for work in by_clock[choice.clock_mhz]]
+        clock_mhz = clock_under_limit(self.spec, power_at, [(work.launches / work.steps_between, work.run) for work in works])
+        return [self._row(work, scheme) for work in by_clock[clock_mhz]]
 
     def _gemm_works(self, trace: Trace, scheme: str, progress: Progress) -> list[Work]:
         works = []
