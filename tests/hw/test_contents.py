@@ -63,14 +63,18 @@ def test_a_launch_on_what_it_left_itself_is_a_warm_one(cases: list[Case]) -> Non
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=RELAXED)
 @given(layers())
 def test_among_strangers_nothing_is_found_and_every_dirty_byte_is_held_or_written_back(cases: list[Case]) -> None:
-    """With no tensor in common a launch fetches no less than a cold one; what was dirty before and after accounts for all written."""
+    """With no tensor in common a launch fetches every block it reads at least once, and what was dirty before and after accounts for all
+    written. (Not: no less than a cold one. Where the L2 is small, other writes to drain change the order, and with it what is evicted.)
+    """
     before: Contents | None = None
     for number, case in enumerate(cases):
         names = [(number, name) for name in names_of(case)]
         outcome, after = run_compiled_after(case.timing, case.plan, case.mainloop, names, before)
         if before is not None:
-            assert outcome.fetched_bytes >= run_compiled_after(case.timing, case.plan, case.mainloop, names, None)[0].fetched_bytes
+            assert outcome.fetched_bytes >= operand_bytes(case.plan, case)
             if roomy(case, before):
+                cold, _ = run_compiled_after(case.timing, case.plan, case.mainloop, names, None)
+                assert outcome.fetched_bytes == cold.fetched_bytes
                 written = dirty(after, case) - dirty(before, case)
                 assert written == output_bytes(case.plan, case)
                 assert outcome.written_back_bytes == 0
@@ -87,6 +91,12 @@ def roomy(case: Case, before: Contents) -> bool:
 def dirty(contents: Contents, case: Case) -> int:
     marked = [part[part[:, DIRTY] == 1, BLOCK] for part in contents.held]
     return int(sum(block_bytes(contents.tensors, blocks, case.timing.interleave_shift).sum() for blocks in marked))
+
+
+def operand_bytes(plan: KernelPlan, case: Case) -> int:
+    """All blocks of tensors A and B, each of which some CTA reads."""
+    first_output = int(plan.tensors[-1, box.FIRST_BLOCK])
+    return int(block_bytes(plan.tensors, np.arange(first_output), case.timing.interleave_shift).sum())
 
 
 def output_bytes(plan: KernelPlan, case: Case) -> int:
