@@ -54,7 +54,8 @@ class Chip:
         self.sms = [self._build_sm(index) for index in range(timing.sms)]
         self._next_cta = 0
         self._longest_cta = 0
-        self._released: dict[tuple[int, int], bool] = {}
+        self._released: dict[tuple[int, int], int] = {}
+        """(tile, slice) that has ended -> tick at which the next slice sees it."""
         self._waiting: dict[tuple[int, int], tuple[Sm, int, Event]] = {}
 
     def run(self) -> ChipOutcome:
@@ -122,10 +123,14 @@ class Chip:
         sm.in_mainloop -= 1
         split = row[SLICES] > 1
         waited = 0
-        if row[SLICE] > 0 and not self._released.get((row[TILE], row[SLICE] - 1), False):
-            turn = env.event()
-            self._waiting[row[TILE], row[SLICE] - 1] = (sm, cta, turn)
-            yield turn
+        if row[SLICE] > 0:
+            before = (row[TILE], row[SLICE] - 1)
+            if before not in self._released:
+                turn = env.event()
+                self._waiting[before] = (sm, cta, turn)
+                yield turn
+            elif self._released[before] > env.tick:
+                yield env.until(self._released[before], event_key(EPILOGUE, sm.index, cta))
             waited = env.tick - drained
         adds = row[SLICE] > 0 or self._accumulate[row[GROUP]]
         end, rows = env.tick, self._plan.strip_rows
@@ -147,12 +152,12 @@ class Chip:
         return t, operand_box(t, self._gather, x0, x1, y0, y1, row[BATCH]), operand_bytes(t, x1 - x0, y1 - y0)
 
     def _release(self, tile: int, slice_: int) -> None:
-        """Let the next slice of this output tile go on; if it is already waiting, once it has seen the semaphore."""
-        self._released[tile, slice_] = True
+        """Let the next slice of this output tile go on once it can see the semaphore."""
+        seen = self._released[tile, slice_] = self._env.tick + self._t.handover
         waiter = self._waiting.pop((tile, slice_), None)
         if waiter is not None:
             sm, cta, turn = waiter
-            resume = self._env.until(self._env.tick + self._t.handover, event_key(EPILOGUE, sm.index, cta))
+            resume = self._env.until(seen, event_key(EPILOGUE, sm.index, cta))
             resume.callbacks.append(lambda _: self._resume(turn))
 
     @staticmethod

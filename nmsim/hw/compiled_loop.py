@@ -60,6 +60,8 @@ from nmsim.rules.server import serve
 from nmsim.rules.tile import side, strip
 from nmsim.units import RATE_BITS
 
+_SEEN = -2
+"""In `waiting`, less a tick: from that tick on the slice sees that the one before it has ended. -1 stands for nothing known."""
 _SMS, _CTA_LAUNCH, _HANDOVER = TIMING_INDEX["sms"], TIMING_INDEX["cta_launch"], TIMING_INDEX["handover"]
 GIVEN_UP = -1
 """What the loop returns of a run that takes as long as its limit, or longer."""
@@ -214,10 +216,16 @@ def _epilogue(timing, loop, tables, levels, dram, l2, sms, released, waiting, to
         sms.slots[at(place + DRAINED)] = now
         totals[TOTAL_LONGEST] = max(totals[TOTAL_LONGEST], now - sms.slots[at(place + BEGAN)])
         change_level(sms, sm, levels, -1)
-    if rows[cta, SLICE] > released[rows[cta, TILE]]:
-        waiting[rows[cta, TILE] * (len(waiting) // len(released)) + rows[cta, SLICE]] = slot
-        sms.slots[at(place + EVENT)] = NEVER
-        return
+    if rows[cta, SLICE] > 0:
+        turn = rows[cta, TILE] * (len(waiting) // len(released)) + rows[cta, SLICE]
+        if rows[cta, SLICE] > released[rows[cta, TILE]]:
+            waiting[turn] = slot
+            sms.slots[at(place + EVENT)] = NEVER
+            return
+        seen = _SEEN - waiting[turn]
+        if seen > now:
+            _wait_for(sms, slot, seen, EPILOGUE)
+            return
     sms.slots[at(place + SPLIT_WAIT)] = now - sms.slots[at(place + DRAINED)]
     _next_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now)
 
@@ -232,10 +240,13 @@ def _end(timing, loop, rows, sms, released, waiting, sm, slot, next_cta, now):
         following = rows[cta, SLICE] + 1
         released[rows[cta, TILE]] = following
         if following < rows[cta, SLICES]:
-            waiter = waiting[rows[cta, TILE] * (len(waiting) // len(released)) + following]
+            turn, seen = rows[cta, TILE] * (len(waiting) // len(released)) + following, now + timing[_HANDOVER]
+            waiter = waiting[turn]
             if waiter >= 0:
-                _wait_for(sms, waiter, now + timing[_HANDOVER], EPILOGUE)
+                _wait_for(sms, waiter, seen, EPILOGUE)
                 _requeue(loop, sms, waiter // loop[LOOP_OCCUPANCY])
+            else:
+                waiting[turn] = _SEEN - seen
     return _launch(timing, rows, sms, slot, next_cta, now)
 
 
@@ -254,7 +265,7 @@ def chip_loop(timing, loop, tables, periods, dram, l2, sms, released, waiting, t
     """Run every CTA to its end; returns the tick of the last, or why there is none. All results are left in the state arrays.
 
     `tables` is (ctas, operands, outputs, gather, accumulate); `released` [tiles] counts finished slices,
-    `waiting` [tiles * slices] holds the slot of a slice that waits for its turn, -1 for none.
+    `waiting` [tiles * slices] holds the slot of a slice that waits for its turn, or what a slice that comes later finds (_SEEN).
     """
     rows, count = tables[0], timing[_SMS]
     next_cta, events = 0, 0

@@ -105,6 +105,7 @@ class NaiveChip:
         self._resident: list[Cta] = []
         self._pending_loads: list[Load] = []
         self._slices_done: dict[int, int] = {}
+        self._seen_from: dict[int, int] = {}
         self._read = self._written = self._longest = 0
 
     def run(self) -> NaiveOutcome:
@@ -242,6 +243,9 @@ class NaiveChip:
             self._longest = max(self._longest, tick - cta.began)
             if self._slices_done.get(row["tile"], 0) < row["slice"]:
                 return
+            if row["slice"] > 0 and self._seen_from[row["tile"]] > tick:
+                cta.due = self._seen_from[row["tile"]]
+                return
         cta.in_line, cta.waited = False, tick - cta.drained
         self._next_strip(cta, tick)
 
@@ -265,6 +269,7 @@ class NaiveChip:
         row = self._k.ctas[cta.number]
         self._resident.remove(cta)
         self._slices_done[row["tile"]] = row["slice"] + 1
+        self._seen_from[row["tile"]] = tick + self._m["handover"]
         for other in self._resident:
             if other.in_line and self._k.ctas[other.number]["tile"] == row["tile"] and self._may_go_on(other):
                 other.due = tick + self._m["handover"]

@@ -152,6 +152,20 @@ def test_a_later_slice_of_a_split_reduction_waits_for_the_one_before_and_adds_it
 
 
 @both_engines
+@pytest.mark.parametrize(("late", "waited"), [(D, 778), (D + 776, 2), (D + 777, 1), (D + 778, 0), (D + 779, 0)])
+def test_a_slice_that_comes_late_still_waits_until_it_can_see_that_the_one_before_has_ended(run: Run, late: int, waited: int) -> None:
+    """Only the second slice adds k-tiles to the mainloop: it drains `late` ticks after the first, which ends D after it drained."""
+    handover = 778
+    timing = machine(sms=2, write_port_rate=TICK_PER_BYTE, handover=handover)
+    kernel = Kernel((16, 16, 16), 2, 2, 1, 1024, (rate_of(late),), FILL, DRAIN, "async")
+    plan = kernel_plan(Linear(0, 16, 48, 16).problem(), kernel, 1 << timing.interleave_shift)
+    assert plan.k_tiles_per_cta.tolist() == [1, 2]
+    outcome = run(timing, plan, MainloopTicks(kernel.period, FILL, DRAIN, 0), warm=True)
+    assert stalls(outcome, 1).get("SPLIT_K_WAIT", 0) == waited
+    assert outcome.ticks == FILL + 2 * late + DRAIN + waited + D
+
+
+@both_engines
 @pytest.mark.parametrize(("exchange", "after_the_last"), [(STRIP - 1, STRIP + 1), (STRIP, STRIP), (STRIP + 1, STRIP)])
 def test_an_epilogue_writes_a_strip_while_the_next_is_exchanged_and_not_a_tick_more(run: Run, exchange: int, after_the_last: int) -> None:
     outcome = launch(run, machine(write_port_rate=TICK_PER_BYTE), 16, 16, 16, exchange=exchange)
