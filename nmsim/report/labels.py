@@ -13,7 +13,7 @@ PHASE_NAMES = {
     "other": "other operators",
     "sparsify": "sparsify passes",
 }
-SCHEME_NAMES = {"tile_wise": "tile-wise"}
+SCHEME_NAMES = {"tile_wise": "tile-wise", "vector_wise": "vector-wise", "tew": "TEW", "tvw": "TVW"}
 """Schemes whose name is written differently from their key."""
 
 MISSING = "–"

@@ -27,10 +27,28 @@ WIDTH_IN = 7.5
 
 INK, QUIET, RULE = "#1f2933", "#52606d", "#9aa5b1"
 
-SCHEME_COLOURS = {"traced": "#0077BB", "tile_wise": "#EE7733", "dense": "#7b8794"}
-SPARE_COLOURS = ("#009988", "#CC3311", "#33BBEE", "#EE3377")
-SCHEME_MARKERS = {"traced": "o", "tile_wise": "D", "dense": "s"}
-SPARE_MARKERS = ("^", "v", "P", "X")
+SCHEME_COLOURS = {
+    "traced": "#0077BB",
+    "tile_wise": "#EE7733",
+    "dense": "#7b8794",
+    "block_sparse": "#009988",
+    "vector_wise": "#EE3377",
+    "unstructured": "#33BBEE",
+    "tew": "#CC3311",
+    "tvw": "#332288",
+}
+SPARE_COLOURS = ("#999933", "#882255", "#117733", "#AA4499")
+SCHEME_MARKERS = {
+    "traced": "o",
+    "tile_wise": "D",
+    "dense": "s",
+    "block_sparse": "P",
+    "vector_wise": "v",
+    "unstructured": "X",
+    "tew": "<",
+    "tvw": ">",
+}
+SPARE_MARKERS = ("^", "*", "p", "h")
 
 SERIES_COLOURS = ("#0077BB", "#EE7733", "#009988", "#CC3311", "#33BBEE", "#EE3377", "#332288", "#999933")
 SERIES_MARKERS = ("o", "D", "^", "v", "s", "P", "X", "*")

@@ -18,6 +18,7 @@ from nmsim.workload.gemm import PHASES
 
 MAX_MARKS = 48
 """Markers a panel has room for: layers x schemes."""
+MAX_LEGEND_COLUMNS = 5
 ALL = "all layers"
 
 
@@ -56,10 +57,11 @@ def gains(result: SimulationResult, quantity: Quantity) -> pd.DataFrame:
 
     Where there are too many layers to draw, those of equal name (but for numbers) and shape in repeated blocks share a row,
     and of what is then still too much, those of least dense time do. Empty where dense was not simulated or nothing else was.
-    `ran_dense` is true where all of the row's GEMMs did.
+    A product's passes (dX zeroed before tiles add to it, what TEW restores) count with it. `ran_dense` is true where all of the
+    row's GEMMs did and no such pass was needed.
     """
     kernels = kernel_frame(result)
-    gemms = kernels[(kernels["kind"] == "gemm") & kernels["phase"].isin(PHASES)]
+    gemms = kernels[kernels["phase"].isin(PHASES)]
     others = set(gemms["scheme"]) - {"dense"}
     column, gain = quantity.column, quantity.gain
     if not others or "dense" not in set(gemms["scheme"]) or not gemms[column].sum():
@@ -71,9 +73,10 @@ def gains(result: SimulationResult, quantity: Quantity) -> pd.DataFrame:
     is_named = gemms["module"].isin(set(dense_time.nlargest(room).index))
     rest = gemms[~is_named].assign(module=f"{len(dense_time) - room} others")
     both = pd.concat([gemms[is_named], rest, gemms.assign(module=ALL)], ignore_index=True)
-    grouped = both.groupby(["module", "phase", "scheme"], sort=False)
+    grouping = ["module", "phase", "scheme"]
+    grouped = both.groupby(grouping, sort=False)
     totals = grouped[column].sum().to_frame()
-    totals["gemms"] = grouped.size()
+    totals["gemms"] = both["kind"].eq("gemm").groupby([both[name] for name in grouping], sort=False).sum()
     totals["ran_dense"] = grouped["ran_dense"].all()
     totals = totals.reset_index()
     joined = totals[totals["scheme"] != "dense"]
@@ -112,7 +115,8 @@ def draw_gains(frame: pd.DataFrame, quantity: Quantity) -> Figure:
     panels[0].set_ylim(len(modules) - 1.2 + total_height, -0.6)
     panels[0].set_xlim(0, 1.16 * max(frame[f"{quantity.gain}_vs_dense"].max(), 1.1))
     panels[len(phases) // 2].set_xlabel(quantity.axis)
-    figure.legend(handles=_legend(schemes, quantity.one), loc="outside upper left", ncols=len(schemes) + 2)
+    handles = _legend(schemes, quantity.one)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), MAX_LEGEND_COLUMNS))
     return figure
 
 
