@@ -45,10 +45,10 @@ SCHEME_MARKERS = {
     "block_sparse": "P",
     "vector_wise": "v",
     "unstructured": "X",
-    "tew": "<",
-    "tvw": ">",
+    "tew": "*",
+    "tvw": "p",
 }
-SPARE_MARKERS = ("^", "*", "p", "h")
+SPARE_MARKERS = ("^", "h", "d", "8")
 
 SERIES_COLOURS = ("#0077BB", "#EE7733", "#009988", "#CC3311", "#33BBEE", "#EE3377", "#332288", "#999933")
 SERIES_MARKERS = ("o", "D", "^", "v", "s", "P", "X", "*")
@@ -92,6 +92,8 @@ STALL_COLOURS = {
     "imbalance": "#ececec",
     "other": "#ffffff",
 }
+STALL_HATCHES = {"imbalance": "/////"}
+"""SMs that idle while others still work are no shade of anything else: seen in print, and next to `other`."""
 LAUNCH_COLOUR = "#c9a66b"
 """Time before a kernel runs: no stall of the machine."""
 
@@ -122,9 +124,11 @@ def is_dark(colour: str) -> bool:
     return sum(weight * math.pow(int(colour[i : i + 2], 16) / 255, 2.2) for weight, i in weighted) < 0.3
 
 
-def label_segment(axes: Axes, left: float, width: float, row: float, text: str, colour: str) -> None:
-    """Write inside a bar's segment; the caller has checked that it is wide enough."""
-    axes.text(left + width / 2, row, text, ha="center", va="center_baseline", fontsize=6.5, color="white" if is_dark(colour) else INK)
+def label_segment(axes: Axes, left: float, width: float, row: float, text: str, colour: str, *, hatched: bool = False) -> None:
+    """Write inside a bar's segment, on a plain ground where it is hatched; the caller has checked that it is wide enough."""
+    box = {"facecolor": colour, "edgecolor": "none", "pad": 1.2} if hatched else None
+    ink = "white" if is_dark(colour) else INK
+    axes.text(left + width / 2, row, text, ha="center", va="center_baseline", fontsize=6.5, color=ink, bbox=box)
 
 
 def end_label(axes: Axes, end: float, row: float, text: str, weight: str = "normal", gap_points: float = 4) -> None:

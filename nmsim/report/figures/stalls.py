@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from nmsim.report.kernels import SUMS, alike_kernels, kernel_frame, main_scheme, schemes_of
 from nmsim.report.labels import count_text, phase_name, scheme_name, shorten, unit_name
-from nmsim.report.style import INK, STALL_COLOURS, label_segment, legend_above, new_figure
+from nmsim.report.style import INK, RULE, STALL_COLOURS, STALL_HATCHES, label_segment, legend_above, new_figure
 from nmsim.result.rows import PHASES, SimulationResult
 from nmsim.result.schema import STALL_COLUMNS
 
@@ -19,6 +19,7 @@ LEAST_SHARE = 0.01
 """A stall that reaches this in no bar is drawn as part of `other`."""
 LEAST_LABELLED = 6
 """A segment of fewer percents has no room for its number."""
+ALL_SCHEMES = "all schemes"
 SHARES = {"busy": "busy_share", **{name: f"{name}_share" for name in STALL_COLUMNS}}
 COLUMNS = ["level", "label", "phase", "scheme", "kernels", "cycles", *SHARES.values()]
 
@@ -44,10 +45,10 @@ def data(result: SimulationResult) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     """Horizontal stacks of 100 %: phase totals above, kernels below, total cycles at the right."""
     levels = [level for level in ("phase", "kernel") if level in set(frame["level"])]
-    parts = [frame[frame["level"] == level] for level in levels]
+    parts = [_merged(frame[frame["level"] == level]) for level in levels]
     shown = [name for name, column in SHARES.items() if frame[column].max() >= LEAST_SHARE]
     folded = len(shown) < len(SHARES)
-    figure = new_figure(1.25 + 0.2 * len(frame) + 0.35 * len(levels))
+    figure = new_figure(1.25 + 0.2 * sum(map(len, parts)) + 0.35 * len(levels))
     panels = figure.subplots(len(levels), 1, sharex=True, squeeze=False, height_ratios=[len(part) + 0.8 for part in parts])[:, 0]
     for axes, level, part in zip(panels, levels, parts, strict=True):
         _stack(axes, part.reset_index(drop=True), shown)
@@ -59,6 +60,15 @@ def draw(frame: pd.DataFrame) -> Figure:
         handles.append(_patch("other", f"other stalls (each < {LEAST_SHARE:.0%})".replace("%", " %")))
     legend_above(figure, handles, columns=6)
     return figure
+
+
+def _merged(part: pd.DataFrame) -> pd.DataFrame:
+    """One bar for a phase that is the same under all schemes (the other operators, as a rule)."""
+    phases = part[part["level"] == "phase"].groupby("phase", sort=False)
+    equal = [phase for phase, rows in phases if len(rows) > 1 and len(rows[["cycles", *SHARES.values()]].drop_duplicates()) == 1]
+    merged = part.assign(scheme=part["scheme"].where(~part["phase"].isin(equal), ALL_SCHEMES))
+    is_again = merged["phase"].isin(equal) & merged["phase"].duplicated() & (merged["level"] == "phase")
+    return merged[~is_again]
 
 
 def _labels(part: pd.DataFrame, level: str) -> list[str]:
@@ -77,9 +87,11 @@ def _stack(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
     for name, percent in widths.items():
         colour = STALL_COLOURS[name]
         axes.barh(part.index, percent, left=left, height=0.72, color=colour, edgecolor="white", linewidth=0.4)
+        if hatch := STALL_HATCHES.get(name):
+            axes.barh(part.index, percent, left=left, height=0.72, fill=False, edgecolor=RULE, linewidth=0, hatch=hatch)
         for row, (start, width) in enumerate(zip(left, percent, strict=True)):
             if width >= LEAST_LABELLED:
-                label_segment(axes, start, width, row, f"{width:.0f}", colour)
+                label_segment(axes, start, width, row, f"{width:.0f}", colour, hatched=hatch is not None)
         left = left + percent
     axes.set_title("cycles", loc="right", fontsize=6.5, fontweight="normal", x=1.01, ha="left")
     for row, cycles in enumerate(part["cycles"]):
@@ -91,4 +103,5 @@ def _stack(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
 
 
 def _patch(name: str, label: str) -> Patch:
-    return Patch(facecolor=STALL_COLOURS[name], edgecolor="#9aa5b1" if name in ("imbalance", "other") else "white", label=label)
+    edge = RULE if name in (*STALL_HATCHES, "other") else "white"
+    return Patch(facecolor=STALL_COLOURS[name], edgecolor=edge, hatch=STALL_HATCHES.get(name), label=label)
