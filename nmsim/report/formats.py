@@ -1,0 +1,36 @@
+"""What sparse formats are compared on: the products of pruned layers, and the share of their weights that a format keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+
+import pandas as pd
+
+from nmsim.workload.gemm import PHASES
+
+SUMS = ["time_us", "energy_j", "cycles"]
+_SAID = re.compile(r"\bat density (\d+(?:\.\d+)?(?:/\d+)?)")
+
+
+def pruned_products(kernels: pd.DataFrame) -> pd.DataFrame:
+    """A row a scheme x phase: SUMS over the products of layers that any of the schemes runs sparse.
+
+    `kernels` has the columns module, phase, scheme, kind, ran_sparse and SUMS. The layers are the same for all schemes, so that a
+    format is charged for products that it leaves dense; passes that a product needs (dX zeroed, what TEW restores) count with it.
+    `ran_sparse` is true where any of them did.
+    """
+    products = kernels[kernels["phase"].isin(PHASES)]
+    pruned = set(products.loc[products["ran_sparse"], "module"])
+    groups = products[products["module"].isin(pruned)].groupby(["scheme", "phase"], sort=False)
+    return groups[SUMS].sum().assign(ran_sparse=groups["ran_sparse"].any()).reset_index()
+
+
+def kept_density(reasons: Iterable[str]) -> float | None:
+    """The share of the pruned layers' weights that tile-wise and the other baselines keep, which the reasons of kernels say.
+
+    All baselines of a run keep the same share (`nmsim.run.formats`), and not all of them say it. None where no reason does.
+    """
+    found = next(filter(None, map(_SAID.search, reasons)), None)
+    return None if found is None else float(Fraction(found[1]))
