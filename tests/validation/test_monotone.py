@@ -6,6 +6,7 @@ import pytest
 
 from nmsim.arch.load import load_gpu
 from nmsim.validation.measured import Context, find_arch
+from nmsim.validation.suites import monotone
 from nmsim.validation.suites.monotone import IMPROVEMENTS, LARGEST, SMALLEST, draw, improved, measure
 
 
@@ -29,6 +30,15 @@ def test_an_improvement_changes_one_value_for_the_better(name: str) -> None:
     assert changed == ["tensor_core" if block == "decoder" else block]
     old, new = (one.tensor_core.decoder if block == "decoder" else getattr(one, block) for one in (spec, better))
     assert getattr(new, key) == pytest.approx(factor * getattr(old, key), rel=0.01)
+
+
+def test_a_machine_that_is_really_worse_is_not_taken_for_an_anomaly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the L2's bandwidth, called an improvement: every gentler one costs time too."""
+    monkeypatch.setattr(monotone, "IMPROVEMENTS", {"a narrow L2": ("l2", "sustained_fraction", 0.25)})
+    monkeypatch.setattr(monotone, "QUICK_GEMMS", 4)
+    (check,) = measure(Context(most_macs=1)).checks
+    assert not check.holds
+    assert "slower with any improvement" in check.evidence
 
 
 @pytest.mark.slow
