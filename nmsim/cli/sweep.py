@@ -61,7 +61,10 @@ def sweep(
     ] = None,
     batch: Annotated[list[str] | None, typer.Option("--batch", metavar="B...", help="Batch sizes in samples, or 'recorded'.")] = None,
     dtype: Annotated[list[str] | None, typer.Option("--dtype", metavar="D...", help="Element types, or 'recorded'.")] = None,
-    baseline: Annotated[list[str] | None, typer.Option("--baseline", metavar="S...", help="dense, tile-wise; both without it.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S...", help="dense, tile-wise (both without it), block-sparse, vector-wise, unstructured, tew or tvw."),
+    ] = None,
     l2: Annotated[str | None, typer.Option("--l2", help="What the L2 holds before each kernel: cold (default) or warm.")] = None,
     engine: Annotated[str | None, typer.Option(help="compiled (default) or simpy: the same answers.")] = None,
     jobs: Annotated[int | None, typer.Option(min=0, help="Processes; all processors without it, 0 for none but this one.")] = None,

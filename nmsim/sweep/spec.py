@@ -23,6 +23,7 @@ from typing import Any
 
 from nmsim.arch.document import Document, KeyPath, nearest_key, parse_document, read_document
 from nmsim.errors import InputError
+from nmsim.run.formats import FORMATS
 from nmsim.run.schemes import SCHEMES
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import BITS_PER_ELEMENT
@@ -102,7 +103,7 @@ def _spec_of(document: Document, folder: Path) -> SweepSpec:
     patterns = [None if value == RECORDED else _pattern(document, value, place) for place, value in _listed(document, "pattern")]
     batches = [None if value == RECORDED else _batch(document, value, place) for place, value in _listed(document, "batch")]
     dtypes = [None if value == RECORDED else _one_of(document, value, place, types) for place, value in _listed(document, "dtype")]
-    names = {name.replace("_", "-"): name for name in SCHEMES}
+    names = {name.replace("_", "-"): name for name in (*SCHEMES, *FORMATS)}
     baselines = [names[_one_of(document, value, place, list(names))] for place, value in _listed(document, "baseline")]
     return SweepSpec(
         archs=tuple(folder / _text(document, value, place) for place, value in _listed(document, "arch")),

@@ -88,7 +88,10 @@ def test_named_workloads_and_wildcards(tmp_path: Path, traces: Path) -> None:
         ("batch: [0]", "sweep.yaml:8: batch.0: a batch is 1 to"),
         ("batch: true", "a batch is 1 to"),
         ("dtype: fp99", "sweep.yaml:9: dtype: no such dtype, got 'fp99'; use one of fp32"),
-        ("baseline: [sparse]", "sweep.yaml:10: baseline.0: no such baseline, got 'sparse'; use one of traced, dense, tile-wise"),
+        (
+            "baseline: [sparse]",
+            "sweep.yaml:10: baseline.0: no such baseline, got 'sparse'; use one of traced, dense,",
+        ),
         ("l2: hot", "sweep.yaml:11: l2: no such l2, got 'hot'; use one of cold, warm"),
         ("engine: verilog", "engine: no such engine"),
         ("set: 3", "sweep.yaml:2: set: must be keys of the machine"),
