@@ -11,13 +11,13 @@ import pandas as pd
 from nmsim.workload.gemm import PHASES
 
 SUMS = ["time_us", "energy_j", "cycles"]
-_SAID = re.compile(r"\bat density (\d+(?:\.\d+)?(?:/\d+)?)")
+_SAID = re.compile(r"\bat density (\d+(?:\.\d+)?(?:/\d+)?)|^(\d+) of each (\d+) elements")
 
 
 def pruned_products(kernels: pd.DataFrame) -> pd.DataFrame:
     """A row a scheme x phase: SUMS over the products of layers that any of the schemes runs sparse.
 
-    `kernels` has the columns module, phase, scheme, kind, ran_sparse and SUMS. The layers are the same for all schemes, so that a
+    `kernels` has the columns module, phase, scheme, ran_sparse and SUMS. The layers are the same for all schemes, so that a
     format is charged for products that it leaves dense; passes that a product needs (dX zeroed, what TEW restores) count with it.
     `ran_sparse` is true where any of them did.
     """
@@ -28,9 +28,11 @@ def pruned_products(kernels: pd.DataFrame) -> pd.DataFrame:
 
 
 def kept_density(reasons: Iterable[str]) -> float | None:
-    """The share of the pruned layers' weights that tile-wise and the other baselines keep, which the reasons of kernels say.
+    """The share of the pruned layers' weights that a scheme keeps, as its kernels' reasons say; None where none does.
 
-    All baselines of a run keep the same share (`nmsim.run.formats`), and not all of them say it. None where no reason does.
+    N:M kernels say their pattern elsewhere, and TVW's do not say of how many tiles they keep 2:4.
     """
-    found = next(filter(None, map(_SAID.search, reasons)), None)
-    return None if found is None else float(Fraction(found[1]))
+    for reason in reasons:
+        if found := _SAID.search(reason):
+            return float(Fraction(found[1])) if found[1] else int(found[2]) / int(found[3])
+    return None

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from nmsim.errors import InputError
+from nmsim.report.formats import kept_density, pruned_products
 from nmsim.report.labels import grouped
 from nmsim.result.frames import kernels_frame, key_of
 from nmsim.result.points import POINT_COLUMNS, Coordinates, is_sweep, read_points, result_records, totals_of
@@ -47,6 +48,11 @@ class Study:
 
     `native` is what those GEMMs ran: the pattern, or others that contain it. A point in which none ran sparse has no row.
     """
+    pruned: pd.DataFrame
+    """A row a point x scheme x phase: the layers that any scheme prunes (`nmsim.report.formats.pruned_products`), and `kept`.
+
+    `kept` is the share of weights that the kernels of a scheme say they keep (`kept_density`); missing for N:M and dense.
+    """
     failed: pd.DataFrame
     """A row a point that could not be simulated."""
     identities: pd.DataFrame
@@ -69,8 +75,8 @@ def read_study(directory: Path) -> Study:
         raise InputError(f"no point of this sweep has a result{reason}", file=directory, fix="run `nmsim sweep` again")
     context = {key: _context(_runs_record(directory / key), _provenance(directory / key / MANIFEST)) for key in keys}
     patterns = points.drop_duplicates("point_key").set_index("point_key")["pattern"]
-    products = [_products(key, str(patterns[key]), _kernels(directory / key)) for key in keys]
-    return _study(points, context, products)
+    kernels = {key: _kernels(directory / key) for key in keys}
+    return _study(points, context, {key: str(patterns[key]) for key in keys}, kernels)
 
 
 def study_of(results: Sequence[SimulationResult]) -> Study:
@@ -79,12 +85,13 @@ def study_of(results: Sequence[SimulationResult]) -> Study:
     for result in results:
         records += result_records(key_of(result), key_of(result), _coordinates(result), result)
     points = pd.DataFrame.from_records(records, columns=list(POINT_COLUMNS))
-    products = [_products(key_of(result), _coordinates(result).pattern, kernels_frame([result])) for result in results]
+    patterns = {key_of(result): _coordinates(result).pattern for result in results}
+    kernels = {key_of(result): kernels_frame([result]) for result in results}
     context = {
         key_of(result): _context(vars(result) | {"sources_json": json.dumps(dict(result.sources))}, dict(result.provenance))
         for result in results
     }
-    return _study(points, context, products)
+    return _study(points, context, patterns, kernels)
 
 
 def best_points(study: Study, most: int) -> list[str]:
@@ -145,14 +152,25 @@ def _products(key: str, pattern: str, kernels: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index().assign(point_key=key, native=", ".join(dict.fromkeys(ran["native_pattern"])))
 
 
-def _study(points: pd.DataFrame, context: dict[str, Record], products: Sequence[pd.DataFrame]) -> Study:
+def _pruned(key: str, kernels: pd.DataFrame) -> pd.DataFrame:
+    """A point's rows of `Study.pruned`."""
+    sparse = kernels[kernels["ran_sparse"]]
+    kept = {scheme: kept_density(rows["reason"]) for scheme, rows in sparse.groupby("scheme", sort=False)}
+    found = pruned_products(kernels)
+    return found.assign(point_key=key, kept=found["scheme"].map(kept).astype(float))
+
+
+def _study(points: pd.DataFrame, context: dict[str, Record], patterns: Mapping[str, str], kernels: Mapping[str, pd.DataFrame]) -> Study:
+    """The study of points; `patterns` and `kernels` are those of the points that are done, by key."""
+    products = pd.concat([_products(key, patterns[key], frame) for key, frame in kernels.items()], ignore_index=True)
+    pruned = pd.concat([_pruned(key, frame) for key, frame in kernels.items()], ignore_index=True)
     is_done = points["status"] == "ok"
     totals = _with_context(totals_of(points[is_done]), context)
     identities = totals.drop_duplicates("point_key")[["arch", "machine", "trace"]]
     said = [context.get(key, {}) for key in totals.drop_duplicates("point_key")["point_key"]]
     identities = identities.assign(**{name: [str(one.get(name, "")) for one in said] for name in _IDENTITY}).reset_index(drop=True)
     failed = points[~is_done].reset_index(drop=True)
-    return Study(totals, _with_context(points[is_done], context), pd.concat(products, ignore_index=True), failed, identities)
+    return Study(totals, _with_context(points[is_done], context), products, pruned, failed, identities)
 
 
 def _with_context(frame: pd.DataFrame, context: dict[str, Record]) -> pd.DataFrame:
@@ -186,7 +204,7 @@ def _kernels(folder: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ["gemm_id", "scheme", "ran_sparse", "native_pattern", "clock_mhz", *PRODUCT_SUMS]
+    columns = ["gemm_id", "module", "phase", "scheme", "ran_sparse", "reason", "native_pattern", "clock_mhz", *PRODUCT_SUMS]
     try:
         frame: pd.DataFrame = pq.read_table(folder / "kernels.parquet", partitioning=None, columns=columns).to_pandas()
     except (OSError, pa.ArrowException):

@@ -1,4 +1,4 @@
-"""Sparse formats side by side: equal products, their passes counted, an accuracy only where one was trained."""
+"""Sparse formats side by side, of one run and over density: equal products, passes counted, an accuracy only where one was trained."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import pytest
 
 from nmsim.api import simulate
 from nmsim.report.figures import formats
-from nmsim.report.formats import kept_density, pruned_products
+from nmsim.report.formats import pruned_products
 from nmsim.report.kernels import kernel_frame
+from nmsim.report.study import Study, read_study, study_of
+from nmsim.report.study_figures import formats as over_density
 from nmsim.report.style import figure_style
 from nmsim.report.write import write_report
 from nmsim.result.rows import SimulationResult
 from nmsim.result.store import write_results
 from nmsim.run.formats import FORMATS
+from tests.report.conftest import RECIPES
+from tests.report.test_figures import drawn_texts
 
 MakeResult = Callable[..., SimulationResult]
 ROOT = Path(__file__).parents[2]
+FLEX = ROOT / "arch_configs" / "ampere_flex_nm.yaml"
 AMPERE = ROOT / "arch_configs" / "ampere.yaml"
 
 
@@ -52,12 +57,18 @@ def test_all_formats_are_measured_on_the_same_products_and_pay_for_their_passes(
 
 
 def test_every_baseline_of_a_real_run_says_what_it_keeps(real: SimulationResult) -> None:
-    """That the kernels' reasons can be read is what this rests on."""
-    frame = formats.data(real)
-    assert set(frame["density"]) == {0.5}
-    assert set(frame.loc[frame["scheme"] != "traced", "name"].str.rpartition(", ")[2]) == {"1/2"}
-    for scheme in ("tile_wise", "block_sparse", "unstructured", "tew"):
-        assert kept_density(row.reason for row in real.rows if row.scheme == scheme and row.ran_sparse) == 0.5
+    """Their kernels' reasons say it, but for TVW's."""
+    found = formats.data(real).drop_duplicates("scheme").set_index("scheme")
+    assert found["density"].drop("tvw").eq(0.5).all()
+    assert found["name"].to_dict() == {
+        "traced": "traced: sr-ste 2:4",
+        "tile_wise": "tile-wise, 1/2",
+        "block_sparse": "block sparse, 1/2",
+        "vector_wise": "vector-wise, 1/2",
+        "unstructured": "unstructured, 1/2",
+        "tew": "TEW, 1/2",
+        "tvw": "TVW",
+    }
 
 
 def test_an_accuracy_is_that_of_what_was_trained_and_of_nothing_else(make_result: MakeResult) -> None:
@@ -96,3 +107,49 @@ def test_the_report_of_a_run_with_such_baselines_has_the_figure(make_result: Mak
     page = write_report(tmp_path / "results", tmp_path / "report").page.read_text(encoding="utf-8")
     assert "by sparse format" in page
     assert all((tmp_path / "report" / "figures" / f"formats.{ending}").stat().st_size > 500 for ending in ("svg", "png", "csv"))
+
+
+@pytest.fixture(scope="module")
+def at_two_densities() -> Study:
+    """A committed step at 2:4 and at 1:4, baselines as dense as the pattern."""
+    trace = ROOT / "workloads" / "gpt_w256_sr_ste_2to4.nmtrace"
+    return study_of([simulate(FLEX, trace, pattern=pattern, baseline=("dense", "tile_wise", *FORMATS)) for pattern in ("2:4", "1:4")])
+
+
+def test_each_format_is_at_the_density_that_it_keeps_with_the_speed_ups_of_its_point(at_two_densities: Study) -> None:
+    frame = over_density.data(at_two_densities)
+    assert set(frame["series"]) == {"N:M, sr-ste", "tile-wise", "block sparse", "vector-wise", "unstructured", "TEW"}
+    assert frame.groupby("series")["density"].agg(list).map(tuple).unique().tolist() == [(0.5, 0.25)]
+    totals = at_two_densities.totals.set_index(["scheme", "pattern"])["speedup_vs_dense"]
+    assert frame["step_speedup"].tolist() == [
+        totals[scheme, pattern] for scheme, pattern in zip(frame["scheme"], frame["pattern"], strict=True)
+    ]
+    pruned = at_two_densities.pruned.pivot_table(index="point_key", columns="scheme", values="time_us", aggfunc="sum")
+    ratios = {round(one["dense"] / one[scheme], 9) for one in pruned.to_dict("records") for scheme in one}
+    assert set(frame["products_speedup"].round(9)) <= ratios
+
+
+def test_formats_on_cuda_cores_gain_what_sparsity_takes_away(at_two_densities: Study) -> None:
+    """Half of the kept weights are half of the flops there, launches aside."""
+    frame = over_density.data(at_two_densities)
+    gains = frame[frame["series"] == "unstructured"]["products_speedup"].tolist()
+    assert 1.2 < gains[1] / gains[0] < 2.05
+
+
+def test_accuracies_are_those_of_trained_patterns_and_the_others_are_named(sweep_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2:4, 1:4 and 1:8 the sweep trained the first alone."""
+    frame = over_density.data(read_study(sweep_folder))
+    trained = frame[frame["held_out_accuracy"].notna()]
+    assert dict(zip(trained["recipe"], trained["held_out_accuracy"], strict=True)) == RECIPES
+    assert set(trained["pattern"]) == {"2:4"}
+    untrained = frame.assign(held_out_accuracy=frame["held_out_accuracy"].where(frame["recipe"] != "asp"))
+    with figure_style():
+        texts = {text.get_text() for text, _ in drawn_texts(over_density.draw(untrained), monkeypatch)}
+    assert "not trained: N:M, asp" in texts
+
+
+def test_a_study_in_which_nothing_was_trained_shows_no_accuracies(at_two_densities: Study) -> None:
+    frame = over_density.data(at_two_densities)
+    with figure_style():
+        drawn = over_density.draw(frame.assign(held_out_accuracy=float("nan")))
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == list(over_density.PANELS.values())

@@ -121,7 +121,7 @@ def test_a_run_of_several_stages_costs_what_its_steps_cost_and_a_stage_is_no_poi
     totals = study.totals.copy()
     totals["schedule"] = totals["recipe"].map(lambda recipe: stages if recipe == "sr-ste" else ())
     totals.loc[totals["recipe"] == "asp", "time_us"] *= 2
-    frame = pareto.data(Study(totals, study.phases, study.products, study.failed, study.identities)).set_index("recipe")
+    frame = pareto.data(replace(study, totals=totals)).set_index("recipe")
     assert set(frame.index) == {"sr-ste", "bdwp"}
     own_s = float(frame["time_s"]["sr-ste"])
     assert frame["run_time_s"]["sr-ste"] == pytest.approx(300 * 2 * own_s + 100 * own_s)
@@ -221,7 +221,7 @@ def test_no_text_of_a_study_covers_another_or_leaves_the_figure(
     spec: FigureSpec[Study], recipes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = spec.data(read_study(build_sweep(tmp_path, tuple(RECIPES)[:recipes], layers=1)))
-    if spec.name == "pareto" and recipes == 1:
+    if spec.name in ("pareto", "formats") and recipes == 1:
         assert frame.empty
         return
     with figure_style():

@@ -40,15 +40,14 @@ def data(result: SimulationResult) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     sums = {(row["scheme"], row["phase"]): row for row in products.to_dict("records")}
     sparse = kernels[kernels["ran_sparse"]]
-    of_baselines = kept_density(sparse.loc[~sparse["scheme"].isin(["traced", "dense"]), "reason"])
     records = []
     for scheme in sorted(schemes, key=lambda scheme: result.total[scheme].time_us):
         rows = sparse[sparse["scheme"] == scheme]
-        in_tiles = kept_density(rows["reason"]) if scheme == "traced" else of_baselines
-        density = _density_of_patterns(rows) if scheme == "traced" and in_tiles is None else in_tiles
+        kept = kept_density(rows["reason"])
+        density = _density_of_patterns(rows) if scheme == "traced" and kept is None else kept
         about: dict[str, Any] = {
             "scheme": scheme,
-            "name": _name(result, scheme, in_tiles),
+            "name": _name(result, scheme, kept),
             "density": density,
             "held_out_accuracy": _accuracy(result, scheme),
         }
@@ -68,11 +67,11 @@ def _density_of_patterns(rows: pd.DataFrame) -> float | None:
     return None if time_us.empty else float(NMPattern.parse(str(time_us.idxmax())).density)
 
 
-def _name(result: SimulationResult, scheme: str, in_tiles: float | None) -> str:
+def _name(result: SimulationResult, scheme: str, kept: float | None) -> str:
     """`tile-wise, 1/2`; what was traced goes by its recipe, and by its pattern where it is not pruned in tiles."""
     name = scheme_name(scheme) if scheme != "traced" else f"traced: {result.provenance.get('recipe') or '?'}"
-    if in_tiles is not None:
-        return f"{name}, {density_text(in_tiles)}"
+    if kept is not None:
+        return f"{name}, {density_text(kept)}"
     parameters = result.provenance.get("hyper_parameters")
     pattern = parameters.get("pattern") if scheme == "traced" and isinstance(parameters, Mapping) else None
     return f"{name} {pattern}" if pattern else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nmsim.report.figures.spec import FigureSpec
 from nmsim.report.study import Study
-from nmsim.report.study_figures import density, limits, pareto, tornado, variants
+from nmsim.report.study_figures import density, formats, limits, pareto, tornado, variants
 
 STUDY_FIGURES: tuple[FigureSpec[Study], ...] = (
     FigureSpec(
@@ -14,6 +14,15 @@ STUDY_FIGURES: tuple[FigureSpec[Study], ...] = (
         "GEMMs that run the pattern; right: the whole step, with everything that no sparsity touches.",
         density.data,
         density.draw,
+    ),
+    FigureSpec(
+        "formats",
+        "Sparse formats against each other",
+        "On the first machine, for the network of most densities: speed-up over dense, launches and passes included, of the layers "
+        "that any format prunes, and of the step. A baseline keeps as much as the pattern beside it and was not trained; accuracies are "
+        "those of recorded trainings alone. Of the baselines, tile-wise alone runs a product dense where that is faster.",
+        formats.data,
+        formats.draw,
     ),
     FigureSpec(
         "limits",
