@@ -254,6 +254,10 @@ class TileSpec(Block):
     """Loaded once and a k-step ahead, or for each row of MMAs just before it."""
     registers: Annotated[int, Field(ge=1, le=255)] | None = None
     """Of one thread, accumulators included; accumulators and `registers_per_thread` where it is left out."""
+    dtypes: tuple[str, ...] = ()
+    """Element types the library has this kernel for; none: all."""
+    instructions: Literal["any", "warp", "warpgroup"] = "any"
+    """Which instructions it is built on: a warp's own, a warpgroup's, or the fastest that divides the tile."""
 
 
 class KernelsSpec(Block):
@@ -269,6 +273,8 @@ class KernelsSpec(Block):
     """From the end of a slice of a split reduction to the start of one that waits for its sums."""
     split_k_margin: NonNegativeFloat
     """A split reduction is chosen only where it is faster by more than this share of its time."""
+    cluster: Annotated[int, Field(ge=1, le=16)] = 1
+    """CTAs of a thread-block cluster, which fetch the larger of the two operand tiles together (multicast)."""
     stream_k: bool = False
     """Whether the library also has stream-K kernels, which cut the last tiles of a launch so that all SMs end together."""
     max_resident_ctas: Positive | None = None

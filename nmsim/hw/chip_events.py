@@ -189,7 +189,7 @@ class Chip:
             k_tiles=np.array([sm.k_tiles for sm in self.sms], dtype=np.int64),
             stalls=np.array([sm.stalls for sm in self.sms], dtype=np.int64),
             unexplained=sum(sm.unexplained for sm in self.sms),
-            l2_read_bytes=sum(sm.read_port.bytes for sm in self.sms),
+            l2_read_bytes=sum(sm.l2_read_bytes for sm in self.sms),
             l2_write_bytes=sum(sm.write_port.bytes for sm in self.sms),
             dram_read_bytes=self.dram.read_bytes,
             dram_write_bytes=self.dram.write_bytes,

@@ -29,7 +29,7 @@ from nmsim.hw.compiled_state import (
     at,
 )
 from nmsim.hw.timing import TIMING_INDEX
-from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_range
+from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, SHARED_BY, TENSOR, block_range
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
 
@@ -65,7 +65,8 @@ def _book(timing, l2, own, partition, now, nbytes):
 def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
     """`Sm.load` of a range of blocks: (tick at which all have landed, the time of the last by part)."""
     first_row, _, first_column, last_column = blocks
-    count, share, larger = _shares(blocks, nbytes)
+    asked = np.int64(at(nbytes + t[SHARED_BY] - 1) // at(t[SHARED_BY]))
+    count, share, larger = _shares(blocks, asked)
     landed, began, own = now, now, sm & timing[_PARTITION_MASK]
     dram_queue, dram_row, dram_bus = 0, 0, 0
     look_up = l2.scalars[LOOKUPS_EVER]
@@ -108,7 +109,7 @@ def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
     )
     sms.sms[at(place + PORT_FREE)] = port_free
     sms.sms[at(place + PORT_REMAINDER)] = remainder
-    totals[TOTAL_READ] += nbytes
+    totals[TOTAL_READ] += asked
     arrived = max(landed, port_free)
     latency = landed - began - dram_queue - dram_row - dram_bus
     return arrived, (arrived - landed, began - now, latency, dram_queue, dram_row, dram_bus)

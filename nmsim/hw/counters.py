@@ -22,7 +22,7 @@ class Counters:
     shared_memory_bytes: int = 0
     """Bytes through the shared-memory ports: copy writes and fragment reads."""
     l2_read_bytes: int = 0
-    """Bytes from L2 to the SMs."""
+    """Bytes read in the L2 for the SMs; what is multicast to several counts once."""
     l2_write_bytes: int = 0
     """Bytes from the SMs to L2."""
     dram_read_bytes: int = 0

@@ -13,7 +13,7 @@ from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.noc import Port
 from nmsim.hw.timing import ChipTiming
-from nmsim.rules.box import block_range
+from nmsim.rules.box import block_range, l2_bytes
 from nmsim.rules.server import serve
 from nmsim.rules.sharing import PARTS, charge_exposed
 from nmsim.rules.stalls import Stall
@@ -31,6 +31,7 @@ class Sm:
         self._mainloop = mainloop
         self.read_port = Port(timing.port_rate)
         self.write_port = Port(timing.write_port_rate)
+        self.l2_read_bytes = 0
         self.in_mainloop = 0
         self.pipe_free = 0
         self._pipe_remainder = 0
@@ -46,7 +47,9 @@ class Sm:
         if self._t.ideal_memory:
             return now, [0] * PARTS
         landed, parts = now, [0] * PARTS
-        for row_block, column_block, share in _blocks(t, box, nbytes):
+        asked = l2_bytes(t, nbytes)
+        self.l2_read_bytes += asked
+        for row_block, column_block, share in _blocks(t, box, asked):
             data, block_parts = self._l2.read(now, self.index, t, row_block, column_block, share)
             if data > landed:
                 landed, parts = data, block_parts

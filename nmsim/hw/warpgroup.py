@@ -7,8 +7,7 @@ The result is the contract of `nmsim.hw.mainloop`, as of `nmsim.hw.sm_level`.
 
 Modelled: reads of A and B by each instruction through the one port, beside copy writes; metadata through registers; issue
 interval, latency and accumulator chains; decode; accumulators' register traffic.
-Not modelled: A from registers, clusters and multicast (each CTA fetches its own operands), the producer's own issue slots,
-the order in which the warpgroups' instructions mix within a k-tile.
+Not modelled: A from registers, the producer's own issue slots, the order in which the warpgroups' instructions mix within a k-tile.
 """
 
 from __future__ import annotations

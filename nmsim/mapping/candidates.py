@@ -12,6 +12,7 @@ import numpy as np
 
 from nmsim.arch.spec import GpuSpec, MmaSpec, TileSpec
 from nmsim.errors import InputError
+from nmsim.mapping.cluster import shared_side
 from nmsim.mapping.ctas import count_ctas, cta_table, stream_k_ctas
 from nmsim.mapping.estimate import estimator, k_tiles_of
 from nmsim.mapping.layout import Layout, require_memory
@@ -19,6 +20,7 @@ from nmsim.mapping.occupancy import occupancy
 from nmsim.mapping.plan import KernelPlan, MainloopKey
 from nmsim.mapping.problem import Problem
 from nmsim.mapping.stream_k import streamed_tiles
+from nmsim.rules.box import DIMENSION, SHARED_BY
 from nmsim.rules.fragments import Fragments, fragments_of, strips_of
 from nmsim.units import element_bits
 
@@ -56,6 +58,7 @@ def best_mma(spec: GpuSpec, dtype: str, pattern: str, tile: TileSpec | None = No
     fitting = [mma for mma in spec.wide_mma if mma.dtype == dtype and mma.pattern == pattern]
     if tile is not None:
         fitting = [mma for mma in fitting if mma.warps == 1 or not (tile.cta[0] % mma.shape[0] or tile.cta[1] % mma.shape[1])]
+        fitting = [mma for mma in fitting if tile.instructions in ("any", "warp" if mma.warps == 1 else "warpgroup")]
     return max(fitting, key=lambda mma: (mma.macs_per_cycle, mma.shape[2], mma.shape[1]), default=None)
 
 
@@ -88,7 +91,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3, *, stream_k: bool = Fal
     shortest = min(group.k for group in problem.groups)
     for tile in spec.kernels.tiles_for(compressed=problem.pattern is not None):
         mma = best_mma(spec, problem.dtype, pattern, tile)
-        if mma is None:
+        if mma is None or (tile.dtypes and problem.dtype not in tile.dtypes):
             continue
         key = mainloop_key(tile, problem, mma, spec.kernels.operand_copy)
         fragments = fragments_of(key, mma, problem.code)
@@ -159,6 +162,9 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         ctas = cta_table(problem.groups, problem.batch, tile, split_k, width)
     layout = Layout(problem.tensors, spec.l2.block_bytes, spec.dram.interleave_bytes)
     operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
+    for group, descriptors in zip(problem.groups, operands, strict=True):
+        if (side := shared_side(key, group, spec.kernels.cluster)) is not None:
+            descriptors[descriptors[:, DIMENSION] == side, SHARED_BY] = spec.kernels.cluster
     outputs = np.stack([layout.view(group.output) for group in problem.groups])
     executed = candidate.fragments.mmas_per_k_tile * candidate.fragments.warps
     m, n, k = key.mma_shape[0] // candidate.mma.warps, key.mma_shape[1], key.mma_shape[2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nmsim.arch.spec import GpuSpec, MmaSpec
+from nmsim.mapping.cluster import l2_bytes_per_k_tile
 from nmsim.mapping.ctas import count_ctas
 from nmsim.mapping.plan import MainloopKey
 from nmsim.mapping.problem import Problem
@@ -38,9 +39,10 @@ def estimator(
     exchange = strips_of(key) * 2 * (strip_bytes(key) / port_bytes + spec.shared_memory.latency_cycles)
     epilogue = max(write, exchange)
     stored = sum(tensor.rows * tensor.pitch_bytes for tensor in problem.tensors)
-    l2 = k_tiles * key.copy_bytes / spec.l2.bandwidth_gb_per_s * cycles_per_ns
+    from_l2 = l2_bytes_per_k_tile(key, problem.groups[0], spec.kernels.cluster)
+    l2 = k_tiles * from_l2 / spec.l2.bandwidth_gb_per_s * cycles_per_ns
     dram = stored / spec.dram.bandwidth_gb_per_s * cycles_per_ns
-    chip_pj, dram_pj = _energy_pj(spec, key, fragments, mma, k_tiles, stored)
+    chip_pj, dram_pj = _energy_pj(spec, key, fragments, mma, from_l2, k_tiles, stored)
     hand_over = epilogue + strips_of(key) * spec.l2.near_latency_cycles + spec.kernels.split_k_handover_ns * cycles_per_ns
     periods = [_k_tile_cycles(spec, key, fragments, mma, sharing) for sharing in range(1, occupancy + 1)]
 
@@ -89,14 +91,16 @@ def _port_bytes(key: MainloopKey, fragments: Fragments, mma: MmaSpec) -> int:
     return fragments.warps * fragments.k_steps * sum(fragments.loads) + instructions * fragments.streamed_bytes + key.copy_bytes
 
 
-def _energy_pj(spec: GpuSpec, key: MainloopKey, fragments: Fragments, mma: MmaSpec, k_tiles: int, stored_bytes: int) -> tuple[float, float]:
-    """Dynamic energy on the chip, at its lowest voltage, and in DRAM, where each stored byte passes once."""
+def _energy_pj(
+    spec: GpuSpec, key: MainloopKey, fragments: Fragments, mma: MmaSpec, from_l2: float, k_tiles: int, stored_bytes: int
+) -> tuple[float, float]:
+    """Dynamic energy on the chip, at its lowest voltage, and in DRAM, where each stored byte passes once; `from_l2` bytes a k-tile."""
     energy, (m, n, k) = spec.energy, mma.shape
     executed = fragments.mmas_per_k_tile * fragments.warps * m // mma.warps * n * (k if mma.nm is None else mma.nm.compressed_k(k))
     k_tile_pj = (
         executed * energy.mac_pj.get(key.dtype, 0.0)
         + _port_bytes(key, fragments, mma) * energy.shared_memory_pj_per_byte
-        + key.copy_bytes * energy.l2_pj_per_byte
+        + from_l2 * energy.l2_pj_per_byte
     )
     chip_pj = (k_tiles * k_tile_pj + stored_bytes * energy.l2_pj_per_byte) * energy.switching_activity[energy.operand_values]
     return chip_pj, stored_bytes * energy.dram_pj_per_byte

@@ -42,6 +42,7 @@ class Layout:
             descriptor[box.ROW_SHIFT] = row_shift
             descriptor[box.WIDTH_SHIFT] = self._interleave_shift
             descriptor[box.BLOCK_COLUMNS] = columns
+            descriptor[box.SHARED_BY] = 1
             self._rows[tensor.name] = descriptor
             first_block += -(-tensor.rows >> row_shift) * columns if tensor.rows else 0
             size = tensor.rows * tensor.pitch_bytes

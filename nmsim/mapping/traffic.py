@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nmsim.mapping.plan import CtaShape, KernelPlan
-from nmsim.rules.box import DIMENSION, operand_bytes
+from nmsim.rules.box import DIMENSION, l2_bytes, operand_bytes
 
 
 def planned_read_bytes(plan: KernelPlan) -> int:
@@ -16,7 +16,8 @@ def planned_read_bytes(plan: KernelPlan) -> int:
         full, tail = divmod(shape.k, k_tile)
         for descriptor in operands[shape.group]:
             x = shape.rows if descriptor[DIMENSION] == 0 else shape.columns
-            of_one = full * operand_bytes(descriptor, x, k_tile) + (operand_bytes(descriptor, x, tail) if tail else 0)
+            of_one = full * l2_bytes(descriptor, operand_bytes(descriptor, x, k_tile))
+            of_one += l2_bytes(descriptor, operand_bytes(descriptor, x, tail)) if tail else 0
             total += of_one * shape.ctas
         if shape.later or accumulate[shape.group]:
             total += _output_bytes(outputs, shape)

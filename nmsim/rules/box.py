@@ -20,8 +20,8 @@ rows are input pixels of output pixels k under the taps of x; rows are gather[k]
 (KIND, FIRST_BLOCK, ADDRESS, ROW_COUNT, PITCH, ROW_SHIFT, WIDTH_SHIFT, BLOCK_COLUMNS) = range(8)
 (BITS, KEEP_N, KEEP_M, ROWS_PER_BATCH, BYTES_PER_BATCH, ROW_OFFSET, BYTE_OFFSET, GATHER_START) = range(8, 16)
 (CHANNELS, TAPS_W, OUT_W, OUT_PIXELS, IN_W, IN_PIXELS, STRIDE_H, STRIDE_W) = range(16, 24)
-(PAD_H, PAD_W, DILATION_H, DILATION_W, TENSOR, DIMENSION) = range(24, 30)
-FIELDS = 30
+(PAD_H, PAD_W, DILATION_H, DILATION_W, TENSOR, DIMENSION, SHARED_BY) = range(24, 31)
+FIELDS = 31
 """Length of a descriptor. A block is 2**ROW_SHIFT rows of 2**WIDTH_SHIFT bytes (or of the whole pitch, where that is less)."""
 
 
@@ -132,6 +132,12 @@ def operand_bytes(t, x_length: int, k_length: int) -> int:  # type: ignore[no-un
     if t[KEEP_M] > 1:
         return x_length * stored_bytes(k_length, t[BITS], t[KEEP_N], t[KEEP_M])
     return (x_length * k_length * t[BITS] + 7) >> 3  # type: ignore[no-any-return]
+
+
+@rule
+def l2_bytes(t, nbytes: int) -> int:  # type: ignore[no-untyped-def]
+    """Bytes that a CTA asks the L2 for of a tile of `nbytes`: its share, where the CTAs of a cluster fetch the tile together."""
+    return (nbytes + t[SHARED_BY] - 1) // t[SHARED_BY]  # type: ignore[no-any-return]
 
 
 @rule

@@ -128,6 +128,8 @@ class Kernel:
     """The epilogues of all groups add to the output, not only those that the problem says."""
     stream_k_sms: int = 0
     """The last tiles are cut for so many SMs; 0: no tile is cut."""
+    cluster: int = 1
+    """CTAs that fetch a tile of one operand together."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def kernel_plan(problem: Problem, kernel: Kernel, interleave_bytes: int) -> Kern
     candidate = Candidate(problem, key, fragments_of(key, mma), mma, split_k, len(kernel.period), "test", 0.0, stream_k=cut)
     spec = SimpleNamespace(
         sm=SimpleNamespace(count=kernel.stream_k_sms),
-        kernels=SimpleNamespace(raster_width_for=lambda compressed: kernel.raster_width),
+        kernels=SimpleNamespace(raster_width_for=lambda compressed: kernel.raster_width, cluster=kernel.cluster),
         l2=SimpleNamespace(block_bytes=kernel.block_bytes),
         dram=SimpleNamespace(interleave_bytes=interleave_bytes),
     )
@@ -255,6 +257,7 @@ def kernels(draw: Draw, scale: Scale) -> Kernel:
         drain=draw(st.integers(0, scale.latency)),
         copy=draw(st.sampled_from(("async", "async", "async", "sync"))),
         exchange=draw(st.sampled_from((0, 1))) * draw(st.integers(0, scale.latency)),
+        cluster=draw(st.sampled_from((1, 1, 2, 3))),
     )
 
 

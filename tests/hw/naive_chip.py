@@ -302,12 +302,13 @@ class NaiveChip:
     def _load(self, sm: Sm, tick: int, t: Descriptor, box: tuple[int, int, int, int], nbytes: int) -> Load:
         if self._m["ideal_memory"]:
             return Load(tick, [], None, tick)
+        asked = -(-nbytes // t["shared_by"])  # the rest of the tile is what others of the cluster ask for
         reads = [
             self.memory.read(tick, sm.index, self._partition(t, part), part.block, part.pieces, share)
-            for part, share in blocks_of(t, box, nbytes, self._m["interleave_shift"])
+            for part, share in blocks_of(t, box, asked, self._m["interleave_shift"])
         ]
         port = sm.read_port.put(tick + self._m["l2_near"], nbytes * self._m["port_rate"])
-        self._read += nbytes
+        self._read += asked
         load = Load(tick, reads, port)
         self._pending_loads.append(load)
         return load
