@@ -1,11 +1,13 @@
 """Which kernels fit, which instruction they use, and what a plan of one executes."""
 
 from math import ceil, prod
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nmsim.arch.load import load_gpu
 from nmsim.arch.spec import GpuSpec, TileSpec
 from nmsim.errors import InputError
 from nmsim.mapping.candidates import best_mma, build_plan, mainloop_key, rank
@@ -164,3 +166,11 @@ def test_tensors_larger_than_the_memory_are_refused_with_both_sizes(spec: GpuSpe
     """1 Mi x 16 Mi FP16 of A are 32 TiB, with a little of B and D."""
     with pytest.raises(InputError, match=r"fc:forward: the tensors take 32,768 GiB, and the machine has 80 GiB of DRAM"):
         rank(spec, problem_of(1 << 20, 1, 1 << 24))
+
+
+def test_a_tile_is_offered_to_its_types_and_on_its_instructions_only(arch_configs: Path) -> None:
+    """The H100's library has two INT8 kernels, one on warpgroup instructions and one on a warp's own."""
+    machine = load_gpu(arch_configs / "hopper.yaml")
+    assert (128, 80) in {candidate.key.cta_tile[:2] for candidate in rank(machine, problem_of(512, 512, 512), keep=1000)}
+    kernels = rank(machine, problem_of(512, 512, 512, dtype="int8"), keep=1000)
+    assert {(candidate.key.cta_tile[:2], candidate.mma.warps) for candidate in kernels} == {((128, 256), 4), ((64, 128), 1)}
