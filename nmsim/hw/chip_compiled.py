@@ -20,7 +20,6 @@ from nmsim.hw.compiled_loop import GIVEN_UP, chip_loop
 from nmsim.hw.compiled_queue import LAST_TICK
 from nmsim.hw.compiled_state import (
     BUS_FREE,
-    CHANNEL_WORDS,
     COUNT_ACCESSES,
     COUNT_ACTIVATES,
     COUNT_FETCHED,
@@ -182,7 +181,7 @@ class CompiledChip:
             fetched_bytes=int(l2.counts[COUNT_FETCHED]),
             written_back_bytes=int(l2.counts[COUNT_WRITTEN_BACK]),
             longest_cta=int(totals[TOTAL_LONGEST]),
-            drained=int(dram.channels[BUS_FREE::CHANNEL_WORDS].max()),
+            drained=int(dram.channels[BUS_FREE : BUS_FREE + timing.channels].max()),
         )
 
 

@@ -29,10 +29,17 @@ operands' blocks lie alike, 0 where they never do or not all fit; k-tiles in all
 CTA_K_TILES = CTA_FIELDS
 """Column that the compiled loop adds to the CTA table: k-tiles of each CTA."""
 
-BANK_WORDS = 4
-(OPEN_ROW, COLUMN_READY, PRECHARGE_READY) = range(3)
-CHANNEL_WORDS = 4
-(BUS_FREE, BUS_REMAINDER, PENDING_WRITES, REFRESH_WINDOW) = range(4)
+LANES_AT_ONCE = 8
+"""Channels that a run of pieces is rounded up to, so that the compiler's loops leave none over."""
+LANES = 256 + LANES_AT_ONCE
+"""Room for one word of each channel (no machine has more than 256) and for rounding up."""
+(OPEN_ROW, COLUMN_READY, PRECHARGE_READY) = range(0, 3 * LANES, LANES)
+BANK_WORDS = 3 * LANES
+"""Of the banks of one number in all channels: where each word of the first channel's lies, the other channels' behind it."""
+(BUS_FREE, BUS_REMAINDER, PENDING_WRITES, REFRESH_WINDOW) = range(0, 4 * LANES, LANES)
+"""Of the channels: as of the banks."""
+(SERVED_AT, SERVED_ROW, SERVED_BUS) = range(0, 3 * LANES, LANES)
+"""Of a run of pieces: tick at which each is there, ticks for its row and on the bus."""
 (COUNT_READ, COUNT_WRITTEN, COUNT_ACTIVATES, COUNT_ACCESSES) = range(4)
 
 
@@ -40,9 +47,11 @@ class DramState(NamedTuple):
     """Banks and channels of the DRAM, and its counters (COUNT_*)."""
 
     banks: Int64
-    """[channels * banks * BANK_WORDS]."""
+    """[banks * BANK_WORDS]."""
     channels: Int64
-    """[channels * CHANNEL_WORDS]."""
+    """[4 * LANES]."""
+    served: Int64
+    """[3 * LANES]: of the run of pieces that was served last."""
     located: Int64
     """[3 * pieces]: rows, then banks, then channels of the pieces of one block."""
     counts: Int64
@@ -151,11 +160,11 @@ def aligned_zeros(words: int) -> Int64:
 def new_dram(timing: ChipTiming, tensors: Int64) -> DramState:
     """Idle channels, all rows closed; room for the pieces of any block of `tensors`."""
     pieces = [block_chunks(t, 0, 0, timing.interleave_shift)[2] for t in tensors.tolist()]
-    banks = aligned_zeros(timing.channels * (timing.bank_mask + 1) * BANK_WORDS)
-    banks[OPEN_ROW::BANK_WORDS] = -1
-    channels = aligned_zeros(timing.channels * CHANNEL_WORDS)
-    channels[REFRESH_WINDOW::CHANNEL_WORDS] = [first_refresh(timing, channel) for channel in range(timing.channels)]
-    return DramState(banks, channels, np.zeros(3 * max(pieces), dtype=np.int64), np.zeros(4, dtype=np.int64))
+    banks = aligned_zeros((timing.bank_mask + 1) * BANK_WORDS)
+    banks.reshape(-1, BANK_WORDS)[:, OPEN_ROW : OPEN_ROW + timing.channels] = -1
+    channels = aligned_zeros(4 * LANES)
+    channels[REFRESH_WINDOW : REFRESH_WINDOW + timing.channels] = [first_refresh(timing, channel) for channel in range(timing.channels)]
+    return DramState(banks, channels, aligned_zeros(3 * LANES), np.zeros(3 * max(pieces), dtype=np.int64), np.zeros(4, dtype=np.int64))
 
 
 def new_l2(timing: ChipTiming, tensors: Int64, blocks: int, dirty_strangers: int) -> L2State:

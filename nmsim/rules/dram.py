@@ -19,13 +19,19 @@ def reciprocal(channels: int) -> int:
 
 
 @rule
+def stripe_of(chunk: int, per_channel: int) -> int:
+    """The stripe of `channels` consecutive chunks in which a chunk lies."""
+    return (chunk * per_channel) >> RECIPROCAL_BITS
+
+
+@rule
 def locate(chunk: int, channels: int, per_channel: int, row_shift: int, bank_mask: int) -> tuple[int, int, int]:
     """(channel, bank, row) of the `chunk`-th interleave unit of memory; `per_channel` is `reciprocal(channels)`.
 
     Each stripe of `channels` consecutive chunks visits every channel once, rotated by a hash of the stripe; a bank's
     row holds 2**row_shift chunks of one channel.
     """
-    stripe = (chunk * per_channel) >> RECIPROCAL_BITS
+    stripe = stripe_of(chunk, per_channel)
     rotation = (((stripe * _SPREAD) >> 7) & 1023) * channels >> 10
     channel = chunk - stripe * channels + rotation
     if channel >= channels:
@@ -51,22 +57,31 @@ def open_column(
 
 
 @rule
+def has_passed(start: int, window: int, length: int) -> bool:
+    """Whether a channel's refresh that begins at `window` is over by `start`."""
+    return start >= window + length
+
+
+@rule
+def after_this_refresh(start: int, window: int, interval: int, length: int) -> tuple[int, int]:
+    """`after_refresh` where the refresh at `window` has not passed."""
+    inside = start >= window
+    return (window + length if inside else start), (window + interval if inside else window)
+
+
+@rule
 def after_refresh(start: int, window: int, interval: int, length: int) -> tuple[int, int]:
     """(first tick >= `start` outside the channel's refresh windows, the window it has not passed yet).
 
     The channel stops for `length` ticks every `interval`; `window` is the start of the next such stop. A channel's
     requests reach its bus in ascending order, so that past windows need not be kept.
     """
-    while start >= window + length:
+    while has_passed(start, window, length):
         window += interval
-    if start >= window:
-        return window + length, window + interval
-    return start, window
+    return after_this_refresh(start, window, interval, length)
 
 
 @rule
 def drain_ticks(pending: int, batch: int, turnaround: int) -> int:
     """Turnaround that a write adds to the bus: none until the buffer holds a batch, then there and back for all of it."""
-    if pending < batch:
-        return 0
-    return 2 * turnaround
+    return 0 if pending < batch else 2 * turnaround
