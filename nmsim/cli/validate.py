@@ -21,7 +21,9 @@ app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 @app.command()
 def validate(
-    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which suites; all without.")] = None,
+    suites: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which suites; without any, all but gemm_held_out.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(metavar="MY_GPU.csv", help="Your own GEMM times instead of the published ones.")] = None,
     ablation: Annotated[bool, typer.Option("--ablate", help="Also run the suites without each mechanism: what it is worth.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out GEMMs of more than 10^12 MACs.")] = False,

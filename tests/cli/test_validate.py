@@ -9,7 +9,8 @@ import pytest
 
 from nmsim.cli.main import main
 from nmsim.validation.measured import Comparison, Context, Measured
-from nmsim.validation.suites import SUITES
+from nmsim.validation.run import run_suites
+from nmsim.validation.suites import ONLY_WHEN_NAMED, SUITES
 
 MINE = "id,arch,m,n,k,dense_us,sparse_us\nsmall,ampere.yaml,64,64,64,4.0,5.8\n"
 
@@ -40,6 +41,17 @@ def test_the_table_says_which_bars_are_missed(monkeypatch: pytest.MonkeyPatch, c
     assert "MISSED" in text
     assert "met" in text
     assert "+1.0 %" in text
+
+
+def test_a_suite_for_a_second_look_runs_when_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("made_up_suite")
+    module.measure = lambda context: Measured(())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_up_suite", module)
+    for name in SUITES:
+        monkeypatch.setitem(SUITES, name, ("made_up_suite", "made up"))
+    every, named = run_suites([], Context()), run_suites(["gemm-held-out"], Context())
+    assert [report.name for report in every] == [name for name in SUITES if name not in ONLY_WHEN_NAMED]
+    assert [report.name for report in named] == ["gemm_held_out"]
 
 
 def test_own_data_are_shown_and_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
