@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 STYLE_FILE = Path(__file__).parent / "nmsim.mplstyle"
@@ -122,6 +123,25 @@ def is_dark(colour: str) -> bool:
     """True where white text reads better than black on `colour` (#rrggbb), by relative luminance."""
     weighted = zip((0.2126, 0.7152, 0.0722), (1, 3, 5), strict=True)
     return sum(weight * math.pow(int(colour[i : i + 2], 16) / 255, 2.2) for weight, i in weighted) < 0.3
+
+
+def stall_patch(name: str, label: str) -> Patch:
+    """A stall in a legend, as `stack_segments` draws it."""
+    edge = RULE if name in (*STALL_HATCHES, "other") else "white"
+    return Patch(facecolor=STALL_COLOURS[name], edgecolor=edge, hatch=STALL_HATCHES.get(name), label=label)
+
+
+def stack_segments(
+    axes: Axes, widths: pd.Series[float], left: pd.Series[float], name: str, colour: str, *, height: float, least_labelled: float
+) -> None:
+    """One segment for each bar of a horizontal stack, hatched where STALL_HATCHES says so; those wide enough get their number."""
+    axes.barh(widths.index, widths, left=left, height=height, color=colour, edgecolor="white", linewidth=0.4)
+    hatch = STALL_HATCHES.get(name)
+    if hatch is not None:
+        axes.barh(widths.index, widths, left=left, height=height, fill=False, edgecolor=RULE, linewidth=0, hatch=hatch)
+    for row, (start, width) in enumerate(zip(left, widths, strict=True)):
+        if width >= least_labelled:
+            label_segment(axes, start, width, row, f"{width:.0f}", colour, hatched=hatch is not None)
 
 
 def label_segment(axes: Axes, left: float, width: float, row: float, text: str, colour: str, *, hatched: bool = False) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from nmsim.report.kernels import SUMS, alike_kernels, kernel_frame, main_scheme, schemes_of
 from nmsim.report.labels import count_text, phase_name, scheme_name, shorten, unit_name
-from nmsim.report.style import INK, RULE, STALL_COLOURS, STALL_HATCHES, label_segment, legend_above, new_figure
+from nmsim.report.style import INK, STALL_COLOURS, legend_above, new_figure, stack_segments, stall_patch
 from nmsim.result.rows import PHASES, SimulationResult
 from nmsim.result.schema import STALL_COLUMNS
 
@@ -55,9 +54,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(part)), _labels(part, level))
         axes.set_title("phases" if level == "phase" else f"slowest kernels, {scheme_name(part['scheme'].iloc[0])}")
     panels[-1].set_xlabel("share of cycles (%), mean over SMs")
-    handles = [_patch(name, unit_name(name)) for name in shown]
+    handles = [stall_patch(name, unit_name(name)) for name in shown]
     if folded:
-        handles.append(_patch("other", f"other stalls (each < {LEAST_SHARE:.0%})".replace("%", " %")))
+        handles.append(stall_patch("other", f"other stalls (each < {LEAST_SHARE:.0%})".replace("%", " %")))
     legend_above(figure, handles, columns=6)
     return figure
 
@@ -85,13 +84,7 @@ def _stack(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
     widths = {name: 100 * part[SHARES[name]] for name in shown} | {"other": 100 * part[hidden].sum(axis=1)}
     left = 0.0 * part["cycles"]
     for name, percent in widths.items():
-        colour = STALL_COLOURS[name]
-        axes.barh(part.index, percent, left=left, height=0.72, color=colour, edgecolor="white", linewidth=0.4)
-        if hatch := STALL_HATCHES.get(name):
-            axes.barh(part.index, percent, left=left, height=0.72, fill=False, edgecolor=RULE, linewidth=0, hatch=hatch)
-        for row, (start, width) in enumerate(zip(left, percent, strict=True)):
-            if width >= LEAST_LABELLED:
-                label_segment(axes, start, width, row, f"{width:.0f}", colour, hatched=hatch is not None)
+        stack_segments(axes, percent, left, name, STALL_COLOURS[name], height=0.72, least_labelled=LEAST_LABELLED)
         left = left + percent
     axes.set_title("cycles", loc="right", fontsize=6.5, fontweight="normal", x=1.01, ha="left")
     for row, cycles in enumerate(part["cycles"]):
@@ -100,8 +93,3 @@ def _stack(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
     axes.set_xlim(0, 100)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-
-
-def _patch(name: str, label: str) -> Patch:
-    edge = RULE if name in (*STALL_HATCHES, "other") else "white"
-    return Patch(facecolor=STALL_COLOURS[name], edgecolor=edge, hatch=STALL_HATCHES.get(name), label=label)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from nmsim.report.labels import clip, times, unit_name
 from nmsim.report.study import Study, differing_words
-from nmsim.report.style import LAUNCH_COLOUR, STALL_COLOURS, end_label, label_segment, legend_above, new_figure
+from nmsim.report.style import LAUNCH_COLOUR, STALL_COLOURS, end_label, legend_above, new_figure, stack_segments, stall_patch
 from nmsim.result.schema import STALL_COLUMNS
 
 LEAST_SHARE = 0.01
@@ -77,9 +77,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         arch = str(machine).partition(" ")[0]
         axes.set_title(clip(arch if name == arch else f"{arch}, {name}", 100))
     panels[-1].set_xlabel("time of the products that run the pattern (% of their time when dense)")
-    handles = [Patch(facecolor=_colour(part), edgecolor="#9aa5b1", label=unit_name(part)) for part in shown]
+    handles = [_patch(part) for part in shown]
     if len(shown) < len(PARTS):
-        handles.append(Patch(facecolor=STALL_COLOURS["other"], edgecolor="#9aa5b1", label="other stalls"))
+        handles.append(stall_patch("other", "other stalls"))
     legend_above(figure, handles, columns=6)
     return figure
 
@@ -89,10 +89,7 @@ def _bars(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
     widths = {name: part[SHARES[name]] for name in shown} | {"other": part[hidden].sum(axis=1)}
     left = 0.0 * part["density"]
     for name, percent in widths.items():
-        axes.barh(part.index, percent, left=left, height=0.74, color=_colour(name), edgecolor="white", linewidth=0.4)
-        for row, (start, width) in enumerate(zip(left, percent, strict=True)):
-            if width >= LEAST_LABELLED:
-                label_segment(axes, start, width, row, f"{width:.0f}", _colour(name))
+        stack_segments(axes, percent, left, name, _colour(name), height=0.74, least_labelled=LEAST_LABELLED)
         left = left + percent
     for row, (end, speedup) in enumerate(zip(left, part["speedup"], strict=True)):
         end_label(axes, end, row, times(speedup), weight="bold")
@@ -104,3 +101,7 @@ def _bars(axes: Axes, part: pd.DataFrame, shown: list[str]) -> None:
 
 def _colour(part: str) -> str:
     return LAUNCH_COLOUR if part == "launch" else STALL_COLOURS[part]
+
+
+def _patch(part: str) -> Patch:
+    return Patch(facecolor=LAUNCH_COLOUR, label=unit_name(part)) if part == "launch" else stall_patch(part, unit_name(part))
