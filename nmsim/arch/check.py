@@ -9,10 +9,13 @@ from typing import Literal
 
 from nmsim.arch.document import Document, KeyPath, dotted
 from nmsim.arch.load import read_arch
+from nmsim.arch.machine import Machine
 from nmsim.arch.plausible import remarks
 from nmsim.arch.spec import Block, GpuSpec
 from nmsim.arch.systolic_coherence import systolic_remarks
 
+RECORDED_DTYPE = "bf16"
+"""Element type of the steps that are shipped in workloads/."""
 IDENTITY = ("schema_version", "name", "kind", "description")
 """Top-level keys that say which machine this is; nothing measures them."""
 
@@ -38,6 +41,15 @@ def check_arch(path: str | Path, overrides: Sequence[str] = ()) -> list[Finding]
     found = [_finding("error", document, at, problem) for at, problem in _unsourced(spec, ())]
     doubtful = remarks(spec) if isinstance(spec, GpuSpec) else systolic_remarks(spec)
     return found + [_finding("warning", document, at, problem) for at, problem in doubtful]
+
+
+def hints(spec: Machine) -> list[str]:
+    """What whoever wrote the machine will want to know before simulating on it, though nothing is wrong with it."""
+    if not isinstance(spec, GpuSpec) or spec.peak_macs_per_cycle(RECORDED_DTYPE):
+        return []
+    own = ", ".join(dict.fromkeys(mma.dtype for mma in spec.tensor_core.mma if mma.nm is None))
+    what = f"tensor_core.mma has no dense {RECORDED_DTYPE} instruction, the element type of the recorded steps in workloads/"
+    return [f"{what}: add one, or simulate them with --dtype and one of {own}"]
 
 
 def count_sourced(spec: Block) -> int:

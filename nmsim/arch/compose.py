@@ -42,7 +42,8 @@ def _read_over(path: Path, above: tuple[Path, ...]) -> Document:
         base = _read_over(base_path, seen)
     except InputError as error:
         if error.file == base_path and error.line is None:  # the file itself, not something in it
-            raise child.error(f"{base_path}: {error.problem}", ("extends",), fix=error.fix) from None
+            fix = "the path starts at this file's folder; write the whole path of a shipped file" if not base_path.exists() else error.fix
+            raise child.error(f"{base_path}: {error.problem}", ("extends",), fix=fix) from None
         raise
     places = dict(base.places)
     data = _merged(base.data, child.data, (), places, child)

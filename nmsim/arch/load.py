@@ -14,6 +14,9 @@ from nmsim.arch.systolic import SystolicSpec
 from nmsim.arch.systolic_coherence import systolic_contradictions
 from nmsim.arch.validate import blame, validated
 
+SCHEMA = "nmsim-arch/1"
+"""What the key `schema` of a file says."""
+
 
 def load_arch(path: str | Path, overrides: Sequence[str] = ()) -> Machine:
     """Read an architecture file, apply `overrides` (each `sm.count=144`), and check it: the spec of what its `kind` says.
@@ -48,4 +51,7 @@ def _machine(document: Document) -> type[GpuSpec] | type[SystolicSpec]:
     kind = document.data["kind"]
     if not isinstance(kind, str) or kind not in MACHINES:
         raise document.error("is not a kind of machine", ("kind",), kind, known)
+    if "schema" not in document.data:
+        fix = f"add `schema: {SCHEMA}`, or take it from a shipped file with `extends: PATH/ampere.yaml`"
+        raise document.error("the key 'schema' is missing", (), fix=fix)
     return MACHINES[kind]

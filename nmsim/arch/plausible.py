@@ -13,6 +13,9 @@ from nmsim.units import BITS_PER_ELEMENT
 Remark = tuple[KeyPath, str]
 
 ACCUMULATOR_BYTES = 4
+FP16_BYTES = 2
+LARGE = 4096
+"""Side of a GEMM that a library's raster is made for."""
 ROUNDING = 1.001
 """Rates given to three digits are not called excessive."""
 SHORTFALL = 1.06
@@ -77,7 +80,7 @@ def _memory(spec: GpuSpec) -> Iterator[Remark]:
     l2, dram = spec.l2, spec.dram
     slices = l2.partitions * l2.slices_per_partition
     if l2.capacity_bytes % slices:
-        yield ("l2", "capacity_bytes"), f"does not divide over {slices} slices"
+        yield ("l2", "capacity_bytes"), f"does not divide over {slices} slices; set l2.slices_per_partition to what it has"
     if l2.bandwidth_gb_per_s < dram.bandwidth_gb_per_s:
         problem = f"leaves L2 {l2.bandwidth_gb_per_s:,.0f} GB/s, less than DRAM's {dram.bandwidth_gb_per_s:,.0f}"
         yield ("l2", "sustained_fraction"), problem
@@ -96,6 +99,14 @@ def _memory(spec: GpuSpec) -> Iterator[Remark]:
 
 
 def _kernels(spec: GpuSpec) -> Iterator[Remark]:
+    compressed = [mma.nm for mma in spec.tensor_core.mma if mma.nm is not None]
+    if compressed and spec.kernels.raster_width_for(compressed=True) == 1:
+        needed = max(LARGE * pattern.compressed_k(LARGE) * FP16_BYTES for pattern in compressed)
+        if spec.l2.capacity_bytes < needed:
+            problem = (
+                f"holds no compressed FP16 operand of {LARGE} x {LARGE} ({needed:,} bytes), and kernels.nm_raster_width 1 walks along it"
+            )
+            yield ("l2", "capacity_bytes"), f"{problem}: N:M kernels fetch it over and over; set a wider band there, for example 8"
     for name, tiles in (("tiles", spec.kernels.tiles), ("nm_tiles", spec.kernels.nm_tiles)):
         for position, tile in enumerate(tiles):
             path: KeyPath = ("kernels", name, position)

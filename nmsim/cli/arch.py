@@ -26,11 +26,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.command()
 def check(files: Files, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Refuse contradictions and values without a source (exit code 1); remark on doubtful numbers.
+    """Refuse contradictions and values without a source (exit code 1); remark on doubtful numbers, and hint at what is left out.
 
     Example: nmsim arch check arch_configs/*.yaml
     """
-    from nmsim.arch.check import check_arch, count_sourced
+    from nmsim.arch.check import check_arch, count_sourced, hints
     from nmsim.arch.load import load_arch
 
     checked, failures = [], []
@@ -41,12 +41,15 @@ def check(files: Files, overrides: Overrides = None, as_json: AsJson = False) ->
             failures.append(f"{file}: {errors} value(s) or source(s) to mend")
         if as_json:
             rows = [{"severity": f.severity, "file": f.file, "line": f.line, "path": f.path, "problem": f.problem} for f in findings]
-            checked.append({"file": str(file), "ok": not errors, "findings": rows})
+            advice = hints(load_arch(file, overrides or ()))
+            checked.append({"file": str(file), "ok": not errors, "findings": rows, "hints": advice})
             continue
         for finding in findings:
             typer.echo(str(finding))
         if not errors:
             spec = load_arch(file, overrides or ())
+            for hint in hints(spec):
+                typer.echo(f"{file}: hint: {hint}")
             typer.echo(f"{file}: ok, {spec.name}: {count_sourced(spec)} values, each with a source")
     if as_json:
         typer.echo(json.dumps(checked[0] if len(files) == 1 else checked))

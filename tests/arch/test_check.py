@@ -1,10 +1,11 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nmsim.arch.check import check_arch, count_sourced
+from nmsim.arch.check import RECORDED_DTYPE, check_arch, count_sourced, hints
 from nmsim.arch.load import load_arch
 from nmsim.errors import InputError
 
@@ -40,6 +41,27 @@ def test_each_value_left_without_a_source_is_found_one_by_one(write_machine: Wri
             block["sources"] = {key: "assumption: for tests" for key in keys if key != left_out}
             assert [path for _, path, _ in findings(write_machine, small_machine)] == [f"{name}.{left_out}"]
         block["sources"] = {"*": "assumption: for tests"}
+
+
+def test_an_l2_that_holds_the_operand_may_be_walked_along_it(write_machine: Write, small_machine: dict[str, Any]) -> None:
+    small_machine["kernels"]["nm_raster_width"] = 1
+    small_machine["l2"]["capacity_bytes"] = 16_777_216
+    assert findings(write_machine, small_machine) == []
+
+
+def test_a_machine_that_cannot_run_the_recorded_steps_as_they_are_is_told_so(write_machine: Write, small_machine: dict[str, Any]) -> None:
+    (hint,) = hints(load_arch(write_machine(small_machine)))
+    assert "no dense bf16 instruction" in hint
+    assert "--dtype and one of fp16" in hint
+    small_machine["tensor_core"]["mma"].append({**small_machine["tensor_core"]["mma"][0], "dtype": "bf16"})
+    small_machine["energy"]["mac_pj"]["bf16"] = 1.0
+    assert hints(load_arch(write_machine(small_machine))) == []
+
+
+def test_the_recorded_steps_have_the_element_type_that_the_hint_names() -> None:
+    manifests = list((Path(__file__).parents[2] / "workloads").glob("*.nmtrace/manifest.json"))
+    assert len(manifests) > 10
+    assert {gemm["dtype"] for file in manifests for gemm in json.loads(file.read_text(encoding="utf-8"))["gemms"]} == {RECORDED_DTYPE}
 
 
 def test_a_source_must_speak_of_something_that_is_there_and_say_something(write_machine: Write, small_machine: dict[str, Any]) -> None:
@@ -101,7 +123,13 @@ def test_the_count_of_sourced_values_is_that_of_the_values(write_machine: Write,
             "tensor_core.mma.1",
             "reads 1536 bytes of registers in 8 cycles, the register file supplies 1440: it runs at 94% of its rate",
         ),
-        (("l2", "capacity_bytes"), 4_194_305, "l2.capacity_bytes", "does not divide over 16 slices"),
+        (("l2", "capacity_bytes"), 4_194_305, "l2.capacity_bytes", "does not divide over 16 slices; set l2.slices_per_partition"),
+        (
+            ("kernels", "nm_raster_width"),
+            1,
+            "l2.capacity_bytes",
+            "holds no compressed FP16 operand of 4096 x 4096 (16,777,216 bytes), and kernels.nm_raster_width 1 walks along it",
+        ),
         (("l2", "sustained_fraction"), 0.1, "l2.sustained_fraction", "leaves L2 102 GB/s, less than DRAM's 200"),
         (("noc", "sm_port_bytes_per_cycle"), 16, "noc.sm_port_bytes_per_cycle", "lets all SMs together take 64 GB/s, less than DRAM gives"),
         (

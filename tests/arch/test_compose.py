@@ -20,6 +20,9 @@ def child(write_machine: Write, small_machine: dict[str, Any]) -> Callable[[str]
     return lambda text: write_machine(f"extends: base.yaml\n{text}", "child.yaml")
 
 
+WHERE = "the path starts at this file's folder; write the whole path of a shipped file"
+
+
 def test_a_child_changes_what_it_says_and_keeps_the_rest(child: Callable[[str], Path], write_machine: Write) -> None:
     spec = load_gpu(
         child(
@@ -81,7 +84,7 @@ def test_a_machine_may_extend_one_that_extends_another(child: Callable[[str], Pa
 def test_a_base_must_be_there_and_lead_to_an_end(child: Callable[[str], Path], write_machine: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_extended(write_machine("extends: nowhere.yaml", "lost.yaml"))
-    assert str(caught.value) == f"{tmp_path / 'lost.yaml'}:1: extends: {tmp_path / 'nowhere.yaml'}: no such file; check the path"
+    assert str(caught.value) == f"{tmp_path / 'lost.yaml'}:1: extends: {tmp_path / 'nowhere.yaml'}: no such file; {WHERE}"
     write_machine("extends: second.yaml", "first.yaml")
     with pytest.raises(InputError, match=r"first\.yaml:1: extends: .*second\.yaml extends this file in its turn"):
         read_extended(write_machine("extends: first.yaml", "second.yaml"))

@@ -15,7 +15,7 @@ def test_check_of_a_sound_file_says_so(nmsim: Run, ampere: Path) -> None:
     ran = nmsim("arch", "check", ampere)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"{ampere}: ok, NVIDIA A100 SXM4 80GB: ")
-    assert json.loads(nmsim("arch", "check", ampere, "--json").out) == {"file": str(ampere), "ok": True, "findings": []}
+    assert json.loads(nmsim("arch", "check", ampere, "--json").out) == {"file": str(ampere), "ok": True, "findings": [], "hints": []}
 
 
 def test_check_of_a_value_without_a_source_fails_with_code_1(nmsim: Run, ampere: Path, tmp_path: Path) -> None:
@@ -51,6 +51,20 @@ def test_a_warning_is_printed_and_does_not_fail_the_check(nmsim: Run, ampere: Pa
     ran = nmsim("arch", "check", ampere, "--set", "tensor_core.decoder.codes_per_cycle=32")
     assert (ran.code, ran.err) == (0, "")
     assert "warning: tensor_core.mma.20: consumes 512 metadata codes in 8 cycles" in ran.out
+
+
+def test_what_the_recorded_steps_need_is_said_before_one_is_simulated(nmsim: Run, ampere: Path) -> None:
+    volta = ampere.with_name("volta.yaml")
+    ran = nmsim("arch", "check", volta)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"{volta}: hint: tensor_core.mma has no dense bf16 instruction" in ran.out
+    assert "--dtype and one of fp16" in json.loads(nmsim("arch", "check", volta, "--json").out)["hints"][0]
+
+
+def test_a_file_that_stands_on_nothing_is_told_what_to_stand_on(nmsim: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nkind: gpu\n")
+    assert "the key 'schema' is missing; add `schema: nmsim-arch/1`, or take it from a shipped file" in nmsim("arch", "check", file).err
 
 
 def test_a_file_or_override_that_is_wrong_is_bad_input(nmsim: Run, ampere: Path, tmp_path: Path) -> None:
