@@ -123,7 +123,8 @@ def _show_block(block: Any, path: str) -> None:
             continue
         if value is None:
             continue  # not given: nothing to give a source for
-        source = block.sources.get(name, block.sources.get("*", "no source"))
+        is_written = name in block.model_fields_set
+        source = block.sources.get(name, block.sources.get("*", "no source")) if is_written else "default: no file writes it"
         if isinstance(value, tuple) and value and isinstance(value[0], Block):
             typer.echo(f"  {name}  ({source})")
             for item in value:

@@ -83,6 +83,7 @@ def test_show_prints_every_value_with_its_source(nmsim: Run, ampere: Path) -> No
     assert "  count = 128  (set by --set sm.count=128)\n" in out
     assert "  near_latency_cycles = 211  (measured: gpu-benches" in out
     assert "no source" not in out
+    assert "  cluster = 1  (default: no file writes it)\n" in out
     assert "  fp16_dense_tflops = 369.6\n" in out
     spec = load_arch(ampere)
     for block in resolved_arch(spec).values():
