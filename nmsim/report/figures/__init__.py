@@ -19,7 +19,7 @@ FIGURES: tuple[FigureSpec[SimulationResult], ...] = (
         "formats",
         "Speed-up over dense, by sparse format",
         "The whole step, then the three products of the layers that any of the formats prunes, launches and the passes of a product "
-        "included. Beside a baseline stands the share of those layers' weights that it keeps; `dense` is written where it ran none of "
+        "included. Beside a baseline stands the share of those layers' weights that it keeps; it says 'dense' where it ran none of "
         "them sparse. Of the baselines, tile-wise alone runs a product dense where that is faster. The accuracy is held-out, and only of "
         "what this trace trained.",
         formats.data,

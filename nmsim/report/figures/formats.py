@@ -23,6 +23,8 @@ TRACED_IS = {"tile-wise": "tile_wise", "tew": "tew"}
 """Recipe -> the baseline that is pruned as it was: by the plan that the trace holds as its own."""
 NOT_TRAINED = "not trained"
 MAX_NAME = 24
+FINE_TICKS = (0.75, 1, 1.5)
+"""Where all formats are about as fast as dense."""
 TICKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32)
 COLUMNS = ["scheme", "name", "density", "part", "dense_time_us", "time_us", "speedup_vs_dense", "ran_sparse", "held_out_accuracy"]
 
@@ -119,6 +121,8 @@ def _scale(axes: Axes, ratios: pd.Series[float]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(least / 1.1, most * (most / least) ** 0.6)
     ticks = [tick for tick in TICKS if least / 1.1 <= tick <= most * 1.1]
+    if len(ticks) < 2:
+        ticks = [tick for tick in FINE_TICKS if least <= tick <= most * 1.1]
     thinned = ticks if len(ticks) <= 3 else [tick for tick in ticks if (TICKS.index(tick) - TICKS.index(1)) % 2 == 0]
     axes.xaxis.set_major_locator(FixedLocator(thinned))
     axes.xaxis.set_minor_locator(NullLocator())
