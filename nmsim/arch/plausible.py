@@ -113,6 +113,12 @@ def _kernels(spec: GpuSpec) -> Iterator[Remark]:
             needed, limit = shared_memory_needed(tile), spec.sm.shared_memory_per_cta_bytes
             if needed > limit and name == "tiles":
                 yield (*path, "stages"), f"need {needed} bytes of shared memory, a CTA has {limit}: a dense kernel never uses this tile"
+            needed_nm = tile.stages * (tile.cta[0] * tile.cta[2] * 9 // 16 + tile.cta[1] * tile.cta[2])  # half of A and its metadata
+            if needed_nm > limit and name == "nm_tiles" and any(mma.pattern == "2:4" for mma in spec.tensor_core.mma):
+                yield (
+                    (*path, "stages"),
+                    f"need {needed_nm} bytes of shared memory, a CTA has {limit}: a 2:4 FP16 kernel never uses this tile",
+                )
             warps = tile.cta[0] // tile.warp[0] * (tile.cta[1] // tile.warp[1])
             registers = warps * 32 * (tile.warp[0] * tile.warp[1] // 32 + spec.kernels.registers_per_thread)
             if registers > spec.sm.registers:

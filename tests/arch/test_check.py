@@ -146,6 +146,12 @@ def test_the_count_of_sourced_values_is_that_of_the_values(write_machine: Write,
             "kernels.tiles.0.stages",
             "need 180224 bytes of shared memory, a CTA has 166912: a dense kernel never uses this tile",
         ),
+        (
+            ("kernels", "nm_tiles"),
+            [{"cta": [256, 128, 128], "warp": [64, 64], "stages": 5}],
+            "kernels.nm_tiles.0.stages",
+            "need 174080 bytes of shared memory, a CTA has 166912: a 2:4 FP16 kernel never uses this tile",
+        ),
         (("sm", "registers"), 16384, "kernels.tiles.0", "needs 27904 registers a CTA, an SM has 16384"),
         (("sm", "max_warps"), 3, "kernels.tiles.0.warp", "makes 4 warps a CTA, an SM holds 3"),
         (
