@@ -12,6 +12,7 @@ Not modelled: anything finer than a k-tile, pre-emption, several kernels at once
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import replace
 
@@ -33,12 +34,25 @@ from nmsim.rules.event import BEGIN, END, EPILOGUE, FETCH, START, WRITE, event_k
 from nmsim.rules.tile import side, strip
 
 Process = Generator[Event, None, None]
+Placement = tuple[tuple[int, ...], ...]
+"""Of each SM: the CTAs that it runs, in the order in which they begin."""
 
 
 class Chip:
-    """A whole machine running one kernel; build it, `run` it once, read the outcome."""
+    """A whole machine running one kernel; build it, `run` it once, read the outcome.
 
-    def __init__(self, timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, dirty_strangers: int = 0) -> None:
+    A slot that falls free takes the next CTA of all, or with a `placement` the next one of its SM.
+    """
+
+    def __init__(
+        self,
+        timing: ChipTiming,
+        plan: KernelPlan,
+        mainloop: MainloopTicks,
+        *,
+        dirty_strangers: int = 0,
+        placement: Placement | None = None,
+    ) -> None:
         self._t = timing
         self._plan = plan
         self._mainloop = mainloop
@@ -52,7 +66,9 @@ class Chip:
         self.dram = self._build_dram()
         self.l2 = self._build_l2(dirty_strangers)
         self.sms = [self._build_sm(index) for index in range(timing.sms)]
-        self._next_cta = 0
+        self._pending = deque(range(len(self._ctas)))
+        self._pending_of = None if placement is None else _queues(placement, timing.sms, len(self._ctas))
+        self._placed: list[list[int]] = [[] for _ in self.sms]
         self._longest_cta = 0
         self._released: dict[tuple[int, int], int] = {}
         """(tile, slice) that has ended -> tick at which the next slice sees it."""
@@ -66,6 +82,11 @@ class Chip:
         for sm in self.sms:
             sm.close(total)
         return self._outcome(total)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the CTAs that have begun were put."""
+        return tuple(map(tuple, self._placed))
 
     def _build_dram(self) -> Dram:
         return Dram(self._t)
@@ -83,9 +104,11 @@ class Chip:
                 self._launch_next(sm)
 
     def _launch_next(self, sm: Sm) -> None:
-        if self._next_cta < len(self._ctas):
-            self._env.process(self._cta(sm, self._next_cta, self._env.tick + self._t.cta_launch))
-            self._next_cta += 1
+        pending = self._pending if self._pending_of is None else self._pending_of[sm.index]
+        if pending:
+            cta = pending.popleft()
+            self._placed[sm.index].append(cta)
+            self._env.process(self._cta(sm, cta, self._env.tick + self._t.cta_launch))
 
     def _cta(self, sm: Sm, cta: int, begin: int) -> Process:
         env, lookahead = self._env, self._plan.mainloop.lookahead
@@ -204,6 +227,15 @@ class Chip:
         )
 
 
+def _queues(placement: Placement, sms: int, ctas: int) -> list[deque[int]]:
+    """A queue for each SM. Each must be in launch order: a slice of a split reduction waits for one with a lower number."""
+    if sorted(cta for queue in placement for cta in queue) != list(range(ctas)):
+        raise ValueError(f"a placement has to name each of the {ctas} CTAs once")
+    if any(list(queue) != sorted(queue) for queue in placement) or any(placement[sms:]):
+        raise ValueError(f"a placement has to keep the launch order on each SM and to use no more than {sms} SMs")
+    return [deque(queue) for queue in (*placement, *((),) * sms)][:sms]
+
+
 def run_events(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *, warm: bool = False) -> ChipOutcome:
     """Run one kernel with simpy; `warm` starts from the L2 contents that one untimed run of the same kernel leaves."""
     cold = Chip(timing, plan, mainloop, dirty_strangers=dirty_strangers(timing, plan))
@@ -213,6 +245,14 @@ def run_events(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, *,
     chip = Chip(timing, plan, mainloop)
     chip.l2.warm_from(cold.l2)
     return chip.run()
+
+
+def run_events_placed(
+    timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTicks, placement: Placement | None = None
+) -> tuple[ChipOutcome, Placement]:
+    """`run_events` on a cold L2 with each CTA on the SM that a placement names (None: where it falls), and where each was."""
+    chip = Chip(timing, plan, mainloop, dirty_strangers=dirty_strangers(timing, plan), placement=placement)
+    return chip.run(), chip.placement
 
 
 def run_events_after(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
 from nmsim.arch.spec import GpuSpec
 from nmsim.errors import InputError
@@ -18,6 +19,9 @@ from nmsim.rules.stalls import STALL_NAMES, Stall
 from nmsim.run.mainloops import mainloop_timing
 from nmsim.run.physics import check_outcome
 from nmsim.units import TICKS_PER_CYCLE, cycles_to_us
+
+if TYPE_CHECKING:
+    from nmsim.hw.chip_events import Placement
 
 ENGINES = ("compiled", "simpy")
 
@@ -82,6 +86,17 @@ def run_engine(timing: ChipTiming, plan: KernelPlan, mainloop: MainloopTiming, e
 
         return run_events(timing, plan, mainloop.ticks(), warm=warm)
     raise InputError("no such engine", path="--engine", value=engine, fix=f"use one of {', '.join(ENGINES)}")
+
+
+def run_kernel_placed(spec: GpuSpec, plan: KernelPlan, clock_mhz: int, placement: Placement | None = None) -> tuple[KernelRun, Placement]:
+    """`run_kernel` on the simpy engine with each CTA on the SM that `placement` names (None: where it falls), and where each was."""
+    from nmsim.hw.chip_events import run_events_placed
+
+    timing = chip_timing(spec, clock_mhz)
+    mainloop = mainloop_timing(spec, plan.mainloop, plan.occupancy)
+    outcome, used = run_events_placed(timing, plan, mainloop.ticks(), placement)
+    check_outcome(timing, plan, mainloop, outcome)
+    return account(plan, mainloop, outcome, clock_mhz), used
 
 
 def run_kernel_after(
