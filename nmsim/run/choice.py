@@ -23,9 +23,9 @@ STREAM_K_CANDIDATES = 2
 """How many stream-K kernels are simulated where the library has them."""
 CHEAP_K_TILES = 10_000
 """All candidates beyond CANDIDATES together with those have no more k-tiles: some milliseconds of simulation."""
-CHEAP_ESTIMATE = 1.3
-"""Beyond CANDIDATES, an estimate so many times the best one is not doubted. The ranking errs most where a kernel is short: what
-it does not know (queues for the first operands, whose turn is when) is then a large part."""
+CHEAP_ESTIMATE, LONG_ESTIMATE = 1.3, 1.2
+"""An estimate so many times the best one is not doubted: where all candidates are cheap, and where not. The ranking errs most where
+a kernel is short: what it does not know (queues for the first operands, whose turn is when) is then a large part."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,21 @@ def only_kernel(spec: GpuSpec, tile: TileSpec) -> GpuSpec:
 
 
 def worth_running(spec: GpuSpec, problem: Problem) -> list[Candidate]:
-    """The best CANDIDATES of the ranking, and as many as CHEAP_CANDIDATES where they are near the best and cost little.
+    """The best CANDIDATES of the ranking that are near the best, and as many as CHEAP_CANDIDATES where they cost little.
 
     Stream-K kernels, where the library has them, come on top: a library that offers more is never the slower for it.
     """
     ranked = rank(spec, problem, CHEAP_CANDIDATES)
-    found, k_tiles = ranked[:CANDIDATES], sum(one.k_tiles for one in ranked[:CANDIDATES])
-    doubted = CHEAP_ESTIMATE * ranked[0].estimate_cycles
-    for candidate in ranked[CANDIDATES:]:
-        k_tiles += candidate.k_tiles
-        if k_tiles > CHEAP_K_TILES or candidate.estimate_cycles > doubted:
-            break
-        found.append(candidate)
+    best, k_tiles = ranked[0].estimate_cycles, sum(one.k_tiles for one in ranked[:CANDIDATES])
+    if k_tiles > CHEAP_K_TILES:
+        found = [one for one in ranked[:CANDIDATES] if one.estimate_cycles <= LONG_ESTIMATE * best]
+    else:
+        found = ranked[:CANDIDATES]
+        for candidate in ranked[CANDIDATES:]:
+            k_tiles += candidate.k_tiles
+            if k_tiles > CHEAP_K_TILES or candidate.estimate_cycles > CHEAP_ESTIMATE * best:
+                break
+            found.append(candidate)
     return found + rank(spec, problem, STREAM_K_CANDIDATES, stream_k=True) if spec.kernels.stream_k else found
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks.kernel_choice import ARCH_CONFIGS, loss, problems
 from nmsim.arch.load import load_gpu
-from nmsim.mapping.lower import lower_dense
-from nmsim.run.choice import CANDIDATES, CHEAP_CANDIDATES, CHEAP_K_TILES, worth_running
+from nmsim.mapping.candidates import rank
+from nmsim.mapping.lower import lower_dense, lower_nm
+from nmsim.run.choice import CANDIDATES, CHEAP_CANDIDATES, CHEAP_K_TILES, LONG_ESTIMATE, worth_running
 from nmsim.run.single import what_if_gemm
+from nmsim.sparsity.pattern import NMPattern
 
 
 @pytest.mark.parametrize(("arch", "pattern"), [("ampere_pcie.yaml", "2:4"), ("ampere_flex_nm.yaml", "1:8")])
@@ -24,11 +26,18 @@ def test_no_kernel_that_was_left_out_is_much_faster(arch: str, pattern: str) -> 
 def test_more_kernels_are_simulated_where_that_is_cheap(ampere: Path) -> None:
     spec = load_gpu(ampere)
 
-    def simulated(m: int, n: int, k: int) -> int:
-        found = worth_running(spec, lower_dense(what_if_gemm(m, n, k, 1, "fp16", "fp16")))
-        assert CANDIDATES <= len(found) <= CHEAP_CANDIDATES
-        assert len(found) == CANDIDATES or sum(one.k_tiles for one in found) <= CHEAP_K_TILES
+    def simulated(m: int, n: int, k: int, pattern: NMPattern | None = None) -> int:
+        gemm = what_if_gemm(m, n, k, 1, "fp16", "fp16")
+        problem = lower_nm(gemm, "b", pattern, spec.metadata_code("fp16", pattern)) if pattern else lower_dense(gemm)
+        found, ranked = worth_running(spec, problem), rank(spec, problem, CHEAP_CANDIDATES)
+        cheap = sum(one.k_tiles for one in ranked[:CANDIDATES]) <= CHEAP_K_TILES
+        assert len(found) <= (CHEAP_CANDIDATES if cheap else CANDIDATES)
+        assert len(found) <= CANDIDATES or sum(one.k_tiles for one in found) <= CHEAP_K_TILES
+        left_out = ranked[len(found) : CANDIDATES]
+        assert not cheap or not left_out
+        assert all(one.estimate_cycles > LONG_ESTIMATE * ranked[0].estimate_cycles for one in left_out)
         return len(found)
 
     assert simulated(888, 1512, 72) > CANDIDATES
     assert simulated(8192, 8192, 8192) == CANDIDATES
+    assert simulated(65536, 64, 1024, NMPattern(2, 4)) < CANDIDATES
