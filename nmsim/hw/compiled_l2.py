@@ -147,14 +147,19 @@ def _make_order(timing, l2, partition):
 
 @rule
 def _sink(order, first, size, word):
-    """Put `word` in the place of the first word of the heap and restore its order."""
+    """Put `word` in the place of the first word of the heap and restore its order.
+
+    Which of two children is the earlier is a toss-up: a select, not a branch.
+    """
     parent, child = 0, 1
     while child < size:
-        if child + 1 < size and order[at(first + child + 1)] < order[at(first + child)]:
-            child += 1
-        if word <= order[at(first + child)]:
+        other = min(child + 1, size - 1)
+        here, there = order[at(first + child)], order[at(first + other)]
+        child = other if there < here else child
+        least = min(here, there)
+        if word <= least:
             break
-        order[at(first + parent)] = order[at(first + child)]
+        order[at(first + parent)] = least
         parent, child = child, 2 * child + 1
     order[at(first + parent)] = word
 

@@ -18,6 +18,7 @@ from nmsim.hw.compiled_state import (
     PARTITION_FREE,
     PARTITION_REMAINDER,
     PARTITION_WORDS,
+    PLACE_WORDS,
     PORT_FREE,
     PORT_REMAINDER,
     SM_WORDS,
@@ -65,37 +66,44 @@ def _book(timing, l2, own, partition, now, nbytes):
 def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
     """`Sm.load` of a range of blocks: (tick at which all have landed, the time of the last by part)."""
     first_row, _, first_column, last_column = blocks
-    asked = np.int64(at(nbytes + t[SHARED_BY] - 1) // at(t[SHARED_BY]))
+    asked = nbytes if t[SHARED_BY] == 1 else np.int64(at(nbytes + t[SHARED_BY] - 1) // at(t[SHARED_BY]))
     count, share, larger = _shares(blocks, asked)
-    landed, began, own = now, now, sm & timing[_PARTITION_MASK]
+    mask, copies, rate = timing[_PARTITION_MASK], timing[_COPIES], timing[_L2_RATE]
+    near, far = timing[_NEAR], timing[_FAR]
+    landed, began, own = now, now, sm & mask
     dram_queue, dram_row, dram_bus = 0, 0, 0
     look_up = l2.scalars[LOOKUPS_EVER]
     l2.scalars[LOOKUPS_EVER] = look_up + count
     row_block, column_block = first_row, first_column
+    first_block, block_columns, spread = t[FIRST_BLOCK], t[BLOCK_COLUMNS], t[TENSOR]
     for _ in range(count):
-        block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
-        home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
-        copy = place_of(timing, block, own)
-        copied = timing[_COPIES] != 0 and is_resident(l2.places[at(copy + USED)])
-        partition = own if copied else home
-        start, end, latency = _book(timing, l2, own, partition, now, share + (1 if larger > 0 else 0))
+        block_place = (first_block + row_block * block_columns + column_block) * (mask + 1) * PLACE_WORDS
+        home = (row_block + column_block + spread) & mask
+        partition, place = own, block_place + own * PLACE_WORDS
+        used = l2.places[at(place + USED)]
+        if home != own and (copies == 0 or not is_resident(used)):
+            partition, place = home, block_place + home * PLACE_WORDS
+            used = l2.places[at(place + USED)]
+        server = partition * PARTITION_WORDS
+        free, before = l2.partitions[at(server + PARTITION_FREE)], l2.partitions[at(server + PARTITION_REMAINDER)]
+        start, end, remainder = serve(now, free, before, share + (1 if larger > 0 else 0), rate)
+        l2.partitions[at(server + PARTITION_FREE)] = end
+        l2.partitions[at(server + PARTITION_REMAINDER)] = remainder
+        latency = near if partition == own else far
         larger -= 1
         look_up += 1
         data = end + latency
         queue, row, bus = 0, 0, 0
-        place = place_of(timing, block, partition)
-        used = l2.places[at(place + USED)]
         if is_resident(used):
             use(l2, place, used, look_up, 0)
-            filled = l2.places[at(place + FILLED)] + latency - latency // 2
-            queue = max(filled - data, 0)
+            queue = max(l2.places[at(place + FILLED)] + latency - latency // 2 - data, 0)
             data += queue
         else:
             filled, queue, row, bus = miss(timing, dram, l2, home, start + latency // 2, t, row_block, column_block, look_up)
             data = max(data, filled + latency - latency // 2)
-        if timing[_COPIES] and partition != own:
-            here = data - (timing[_NEAR] - timing[_NEAR] // 2)
-            install(timing, dram, l2, own, t, row_block, column_block, look_up, 0, here, start + latency // 2)
+        if copies and partition != own:
+            copied = data - (near - near // 2)
+            install(timing, dram, l2, own, t, row_block, column_block, look_up, 0, copied, start + latency // 2)
         if data > landed:
             landed, began = data, start
             dram_queue, dram_row, dram_bus = queue, row, bus

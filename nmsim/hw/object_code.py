@@ -122,11 +122,15 @@ def _linked(llvm: Any, code: bytes) -> Compiled:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine(llvm))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    native = ctypes.CFUNCTYPE(ctypes.c_int)(engine.get_function_address(ENTRY))
+    address = engine.get_function_address(ENTRY)
+    prototypes: dict[int, Any] = {}
 
     def call(*arguments: Any, _keep_alive: Any = engine) -> int:
-        result, error = ctypes.c_int64(), ctypes.c_void_p()
-        status = native(ctypes.byref(result), ctypes.byref(error), *_words(arguments))
+        result, error = ctypes.c_int64(), ctypes.c_int64()
+        words = (ctypes.addressof(result), ctypes.addressof(error), *_words(arguments))
+        if len(words) not in prototypes:
+            prototypes[len(words)] = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * len(words))(address)
+        status = prototypes[len(words)](*words)
         if status != 0:
             raise ArithmeticError(f"compiled code ended with status {status}")
         return result.value
@@ -134,9 +138,9 @@ def _linked(llvm: Any, code: bytes) -> Compiled:
     return call
 
 
-def _words(arguments: tuple[Any, ...]) -> Iterator[ctypes.c_void_p | ctypes.c_int64]:
-    """Arguments as numba's native calling convention lays them out: a tuple is its items; an array is its owner (two
-    pointers, none here), items, item size, data, shape and strides.
+def _words(arguments: tuple[Any, ...]) -> Iterator[int]:
+    """Arguments as numba's native calling convention lays them out, each word as an integer: a tuple is its items; an array is its
+    owner (two pointers, none here), items, item size, data, shape and strides.
     """
     for argument in arguments:
         if isinstance(argument, tuple):
@@ -144,10 +148,9 @@ def _words(arguments: tuple[Any, ...]) -> Iterator[ctypes.c_void_p | ctypes.c_in
             continue
         if argument.dtype != np.int64 or not argument.flags.c_contiguous:
             raise TypeError(f"compiled code takes contiguous int64 arrays, not {argument.dtype} with strides {argument.strides}")
-        yield from (ctypes.c_void_p(), ctypes.c_void_p())
-        yield from map(ctypes.c_int64, (argument.size, argument.itemsize))
-        yield ctypes.c_void_p(argument.ctypes.data)
-        yield from map(ctypes.c_int64, (*argument.shape, *argument.strides))
+        yield from (0, 0, argument.size, argument.itemsize, argument.__array_interface__["data"][0])
+        yield from argument.shape
+        yield from argument.strides
 
 
 def _read(file: Path) -> bytes | None:
