@@ -27,6 +27,9 @@ class NmSpec(Block):
     enabled: bool
     patterns: Literal["any"] | tuple[str, ...]
     """`any`, or the N:M patterns that the selectors hold."""
+    input_width: Literal["any"] | Positive
+    """Elements of A that enter each lane of the array in a cycle (`ws`, `os`: a row of PEs; `is`: a column, while it is loaded); `any`: as
+    many as a kept position is selected from, whatever the pattern, which is SCALE-Sim's convention. A dense stream brings one."""
 
     @field_validator("patterns", mode="plain")
     @classmethod
@@ -39,6 +42,11 @@ class NmSpec(Block):
             return tuple(str(NMPattern.parse(text)) for text in value)
         except InputError as error:  # as a ValueError, so that the reader of the file adds the place
             raise ValueError(str(error)) from None
+
+    @property
+    def port_elements(self) -> int | None:
+        """`input_width` as a number, None for any."""
+        return None if self.input_width == "any" else self.input_width
 
     def held(self) -> tuple[NMPattern, ...] | None:
         """The patterns the array runs, none where `enabled` is false; None stands for any."""

@@ -43,7 +43,9 @@ class ArrayOutcome:
 
     ticks: int = 0
     stream_ticks: int = 0
-    """A vector entering the array every cycle."""
+    """Vectors entering the array, one every cycle but for the port's."""
+    port_ticks: int = 0
+    """Of those: between two vectors, for a port that is narrower than the pattern needs."""
     stalls: dict[Stall, int] = field(default_factory=lambda: dict.fromkeys(Stall, 0))
     """Why none did."""
     dram_read_bytes: int = 0
@@ -103,7 +105,7 @@ class _Run:
 
     def stream(self, step: int, segment: Segment, *, first: bool) -> int:
         """Stream a segment as soon as everything allows, say what it waited for, and return its start."""
-        length = segment.vectors * TICKS_PER_CYCLE
+        length = segment.cycles * TICKS_PER_CYCLE
         if segment.opens_output:
             self.half ^= 1
         now = self.stream_end
@@ -127,6 +129,7 @@ class _Run:
         self.stream_end = now + length
         self.array_empty = self.stream_end + self.t.skew
         self.out.stream_ticks += length
+        self.out.port_ticks += length - segment.vectors * TICKS_PER_CYCLE
         if segment.write_bytes:
             self.write_ticket[self.half] = self.memory.post(self.stream_end, WRITE, segment.write_bytes)
             self.out.dram_write_bytes += segment.write_bytes

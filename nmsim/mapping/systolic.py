@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.mapping.systolic_traffic import PARTIAL_BITS, SystolicShape, SystolicTraffic, bytes_of, planned_traffic
-from nmsim.rules.systolic import fold_count, spatial
+from nmsim.rules.systolic import Ratio, fold_count, spatial, through_port
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.gemm import Gemm
 
@@ -26,7 +26,8 @@ class Segment(NamedTuple):
     """A part of a fold's stream: how long, and what it moves between DRAM and the buffers."""
 
     vectors: int
-    """Cycles of streaming."""
+    cycles: int
+    """Of streaming them: more than one a vector where the port of A is too narrow for the pattern."""
     fetch_bytes: tuple[int, int]
     """Of the streamed operand, or of A and of B for `os`; 0 where it is on chip already."""
     partial_bytes: int
@@ -56,6 +57,8 @@ class SystolicPlan:
     """(m, n, k) that a whole fold covers; k is the compressed reduction."""
     k: int
     """Reduction that the array runs."""
+    input_cycles: Ratio
+    """Cycles in which a vector of A enters."""
     executed_macs: int
     """The padding of a last N:M group included, idle PEs of a ragged fold left out."""
     traffic: SystolicTraffic
@@ -80,6 +83,7 @@ def lower_systolic(spec: SystolicSpec, gemm: Gemm, pattern: NMPattern | None) ->
         pattern="dense" if pattern is None else str(pattern),
         fold_tile=tiles[array.dataflow],
         k=shape.k,
+        input_cycles=shape.input_cycles,
         executed_macs=gemm.m * gemm.n * shape.k * gemm.l,
         traffic=planned_traffic(shape),
         folds=folds,
@@ -130,6 +134,7 @@ def _stationary_fold(s: SystolicShape, first_columns: bool, columns: int, start:
     segments = [
         Segment(
             vectors=b - a,
+            cycles=_cycles(s, a, b) if ws else b - a,
             fetch_bytes=(_part(fetched_bits, a, b), 0),
             partial_bytes=_part(reread_bits, a, b),
             write_bytes=_part(written_bits, a, b),
@@ -172,7 +177,7 @@ def _output_fold(s: SystolicShape, rows: int, columns: int, fetch_a: bool, fetch
         a, b = first * kept, last * kept
         fetched_a = _part(rows * s.a_bits, s.span(0, a), s.span(0, b)) if fetch_a else 0
         fetched_b = _part(columns * s.b_bits, a, b) if fetch_b else 0
-        segments.append(Segment(b - a, (fetched_a, fetched_b), 0, outputs if last == groups else 0, first == 0))
+        segments.append(Segment(b - a, _cycles(s, a, b), (fetched_a, fetched_b), 0, outputs if last == groups else 0, first == 0))
     return Fold(0, tuple(segments))
 
 
@@ -180,6 +185,11 @@ def _even(length: int, limit: int) -> Iterator[tuple[int, int]]:
     """[start, stop) of the fewest equal parts of `length`, none longer than `limit`."""
     parts = -(-length // limit)
     return ((length * part // parts, length * (part + 1) // parts) for part in range(parts))
+
+
+def _cycles(s: SystolicShape, start: int, stop: int) -> int:
+    """Cycles in which vectors [start, stop) of A enter, such that parts add up to the whole."""
+    return through_port(stop, s.input_cycles) - through_port(start, s.input_cycles)
 
 
 def _part(bits_per_vector: int, start: int, stop: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nmsim.arch.systolic import SystolicSpec
-from nmsim.rules.systolic import spatial
+from nmsim.rules.systolic import ONE_A_CYCLE, Ratio, input_cycles, spatial
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
@@ -52,6 +52,11 @@ class SystolicShape:
     def b_bits(self) -> int:
         """Storage of a kept element of B with its metadata."""
         return element_bits(self.gemm.dtype) + self.code_bits
+
+    @property
+    def input_cycles(self) -> Ratio:
+        """Cycles that the elements of A for one kept position take to enter."""
+        return ONE_A_CYCLE if self.pattern is None else input_cycles(self.pattern.n, self.pattern.m, self.spec.array.nm.port_elements)
 
     def span(self, start: int, stop: int) -> int:
         """Elements of a row of A that compressed positions [start, stop) may select from: whole groups of the dense k."""

@@ -12,7 +12,7 @@ from nmsim.hw.counters import Counters
 from nmsim.hw.systolic import ArrayOutcome, ArrayTiming, run_array
 from nmsim.mapping.systolic import SystolicPlan, lower_systolic
 from nmsim.rules.stalls import STALL_NAMES, Stall
-from nmsim.rules.systolic import compute_cycles, load_cycles, skew_cycles
+from nmsim.rules.systolic import ONE_A_CYCLE, Ratio, compute_cycles, load_cycles, skew_cycles
 from nmsim.run.bound import bound_of, waiting_share, why_slower
 from nmsim.run.native import Native
 from nmsim.run.single import GemmResult
@@ -45,12 +45,14 @@ class SystolicRun:
 def run_systolic(spec: SystolicSpec, gemm: Gemm, pattern: NMPattern | None = None, *, ideal_memory: bool = False) -> SystolicRun:
     """Simulate `gemm` with B compressed by `pattern` where given. PhysicsError if a law breaks, InputError if a tile fits no buffer."""
     plan = lower_systolic(spec, gemm, pattern)
-    outcome = run_array(array_timing(spec, ideal_memory=ideal_memory), plan.folds)
+    outcome = run_array(array_timing(spec, plan.input_cycles, ideal_memory=ideal_memory), plan.folds)
     _check(spec, gemm, plan, outcome, ideal_memory)
     pes = spec.peak_macs_per_cycle
     stalls = {reason.name.lower(): ticks_to_cycles(ticks) for reason, ticks in outcome.stalls.items()}
     busy = plan.executed_macs / pes
-    stalls[Stall.IMBALANCE.name.lower()] += ticks_to_cycles(outcome.stream_ticks) - busy  # PEs beyond the edge of a ragged fold
+    port = ticks_to_cycles(outcome.port_ticks)
+    stalls[Stall.SHARED_MEMORY.name.lower()] += port
+    stalls[Stall.IMBALANCE.name.lower()] += ticks_to_cycles(outcome.stream_ticks) - port - busy  # PEs beyond the edge of a ragged fold
     traffic = plan.traffic
     counters = Counters(
         executed_macs=plan.executed_macs,
@@ -65,12 +67,12 @@ def run_systolic(spec: SystolicSpec, gemm: Gemm, pattern: NMPattern | None = Non
     return SystolicRun(plan, spec.clock_mhz, ticks_to_cycles(outcome.ticks), busy, stalls, counters)
 
 
-def array_timing(spec: SystolicSpec, *, ideal_memory: bool = False) -> ArrayTiming:
-    """`spec` in ticks; an ideal memory has no latency and takes no time for a byte."""
+def array_timing(spec: SystolicSpec, input_cycles: Ratio = ONE_A_CYCLE, *, ideal_memory: bool = False) -> ArrayTiming:
+    """`spec` in ticks, a vector of A entering in `input_cycles`; an ideal memory has no latency and takes no time for a byte."""
     array = spec.array
     return ArrayTiming(
         overlap=array.overlap,
-        load=load_cycles(array.dataflow, array.rows) * TICKS_PER_CYCLE,
+        load=load_cycles(array.dataflow, array.rows, input_cycles) * TICKS_PER_CYCLE,
         skew=skew_cycles(array.rows, array.columns) * TICKS_PER_CYCLE,
         handover=(array.columns - 1 if array.overlap == "fold" else 0) * TICKS_PER_CYCLE,
         memory_rate=0 if ideal_memory else ticks_per_byte(spec.dram.bandwidth_gb_per_s, spec.clock_mhz),
@@ -109,7 +111,7 @@ def native_on_array(spec: SystolicSpec, pattern: NMPattern, k: int) -> Native:
 def _result(
     spec: SystolicSpec, gemm: Gemm, run: SystolicRun, dense: SystolicRun, pattern: NMPattern | None, notes: tuple[str, ...]
 ) -> GemmResult:
-    array, counters, plan = spec.array, run.counters, run.plan
+    counters, plan = run.counters, run.plan
     energy_by_unit = array_energy_by_unit_j(spec, counters, gemm.dtype, run.time_us)
     energy_j = total_energy_j(energy_by_unit)
     bound = bound_of(run.busy_cycles, run.stall_cycles)
@@ -118,9 +120,7 @@ def _result(
         notes = (*notes, why_slower(str(pattern), run.time_us, dense.time_us, waiting_us, bound))
     return GemmResult(
         cycles=run.cycles,
-        compute_cycles=float(
-            compute_cycles(array.dataflow, array.overlap, gemm.m, gemm.n, plan.k, array.rows, array.columns, gemm.l),
-        ),
+        compute_cycles=float(_compute_cycles(spec, gemm, plan)),
         clock_mhz=run.clock_mhz,
         time_us=run.time_us,
         energy_j=energy_j,
@@ -146,6 +146,13 @@ def _result(
     )
 
 
+def _compute_cycles(spec: SystolicSpec, gemm: Gemm, plan: SystolicPlan) -> int:
+    """Cycles with operands at hand, in closed form."""
+    array = spec.array
+    size = array.rows, array.columns, gemm.l
+    return compute_cycles(array.dataflow, array.overlap, gemm.m, gemm.n, plan.k, *size, plan.input_cycles)
+
+
 def array_energy_by_unit_j(spec: SystolicSpec, counters: Counters, dtype: str, time_us: float) -> dict[str, float]:
     """Joules by unit of what was counted in `time_us`; the buffers stand where a GPU has shared memory."""
     return dynamic_energy_by_unit_j(counters, _costs(spec), dtype) | {"static": spec.power.static_w * time_us * 1e-6}
@@ -167,14 +174,14 @@ def _costs(spec: SystolicSpec) -> EnergySpec:
 
 def _check(spec: SystolicSpec, gemm: Gemm, plan: SystolicPlan, outcome: ArrayOutcome, ideal_memory: bool) -> None:
     """Bytes moved are the planned ones, and no unit was faster than its peak. PhysicsError names what broke."""
-    array, traffic = spec.array, plan.traffic
+    traffic = plan.traffic
     for what, moved, planned in (
         ("read", outcome.dram_read_bytes, traffic.dram_read_bytes),
         ("wrote", outcome.dram_write_bytes, traffic.dram_write_bytes),
     ):
         if moved != planned:
             raise PhysicsError(f"{plan.name}: {what} {moved} bytes of DRAM, planned {planned}")
-    at_hand = compute_cycles(array.dataflow, array.overlap, gemm.m, gemm.n, plan.k, array.rows, array.columns, gemm.l)
+    at_hand = _compute_cycles(spec, gemm, plan)
     bounds = {"array": at_hand * TICKS_PER_CYCLE, "MAC": plan.executed_macs * TICKS_PER_CYCLE / spec.peak_macs_per_cycle}
     if not ideal_memory:
         rate = ticks_per_byte(spec.dram.bandwidth_gb_per_s, spec.clock_mhz)

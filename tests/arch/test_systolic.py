@@ -22,7 +22,7 @@ Write = Callable[..., Path]
 def array() -> dict[str, Any]:
     """Plain data of a small systolic machine that loads and checks clean; yours to change."""
     sourced = {"sources": {"*": "assumption: a machine for tests"}}
-    nm = {"enabled": True, "patterns": "any"}
+    nm = {"enabled": True, "patterns": "any", "input_width": "any"}
     return {
         "schema": "nmsim-arch/1",
         "name": "small",
@@ -112,14 +112,21 @@ def test_every_single_value_needs_a_source(write_machine: Write, array: dict[str
     assert check_arch(file) == []
     spec = load_arch(file)
     assert (
-        count_sourced(spec) == len([key for block in ("array", "buffers", "dram", "energy", "power") for key in array[block]]) - 6 + 2 + 1
+        count_sourced(spec) == len([key for block in ("array", "buffers", "dram", "energy", "power") for key in array[block]]) - 6 + 3 + 1
     )
     stripped = json.loads(json.dumps(array))
     del stripped["sources"]
     del stripped["array"]["nm"]["sources"]
     del stripped["dram"]["sources"]
     found = [finding.path for finding in check_arch(write_machine(stripped)) if finding.severity == "error"]
-    assert found == ["clock_mhz", "array.nm.enabled", "array.nm.patterns", "dram.bandwidth_gb_per_s", "dram.latency_ns"]
+    assert found == [
+        "clock_mhz",
+        "array.nm.enabled",
+        "array.nm.patterns",
+        "array.nm.input_width",
+        "dram.bandwidth_gb_per_s",
+        "dram.latency_ns",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -138,4 +145,4 @@ def test_the_key_moves_with_numbers_and_not_with_names_or_sources(write_machine:
     key = arch_key(load_arch(file))
     assert arch_key(load_arch(file, ["name=other", "array.sources.rows=measured"])) == key
     assert arch_key(load_arch(file, ["array.overlap=none"])) != key
-    assert resolved_arch(load_arch(file))["array"]["nm"] == {"enabled": True, "patterns": "any"}
+    assert resolved_arch(load_arch(file))["array"]["nm"] == {"enabled": True, "patterns": "any", "input_width": "any"}

@@ -114,7 +114,7 @@ class _Wiring:
                     if len(self.writes) > 2:
                         for write in self.writes[-3]:
                             yield self.until((yield write)[1] - self.t.skew)
-                length = segment.vectors * CYCLE
+                length = segment.cycles * CYCLE
                 for request in self.inputs[step]:
                     yield self.until(self.earliest((yield request), length))
                 if position == 0 and overlapped and number + 1 < len(self.folds):

@@ -14,7 +14,7 @@ from nmsim.hw.systolic import run_array
 from nmsim.mapping.systolic import MAX_SEGMENTS, lower_systolic
 from nmsim.mapping.systolic_traffic import PARTIAL_BITS
 from nmsim.rules.stalls import Stall
-from nmsim.rules.systolic import compute_cycles
+from nmsim.rules.systolic import compute_cycles, input_cycles
 from nmsim.run.single import what_if_gemm
 from nmsim.run.systolic import SystolicRun, array_timing, run_systolic
 from nmsim.sparsity.pattern import NMPattern
@@ -43,7 +43,7 @@ def machine(
                 "columns": columns,
                 "dataflow": dataflow,
                 "overlap": overlap,
-                "nm": {"enabled": True, "patterns": "any"},
+                "nm": {"enabled": True, "patterns": "any", "input_width": other.get("input_width", "any")},
             },
             "buffers": dict(zip(("input_bytes", "filter_bytes", "output_bytes"), sizes, strict=True)),
             "dram": {"bandwidth_gb_per_s": other.get("gb_per_s", 16.0), "latency_ns": other.get("latency_ns", 50.0)},
@@ -68,6 +68,7 @@ def cases(draw: st.DrawFn) -> tuple[SystolicSpec, Gemm, NMPattern | None]:
         draw(sides), draw(sides), draw(st.sampled_from(get_args(Dataflow))), draw(st.sampled_from(get_args(Overlap))),
         (draw(st.sampled_from([512, 1024, 8192])), draw(st.sampled_from([512, 1024, 8192])), draw(st.sampled_from([256, 1024, 8192]))),
         gb_per_s=draw(st.sampled_from([0.5, 4.0, 50.0, 1e4])), latency_ns=draw(st.sampled_from([0.0, 7.0, 120.0])),
+        input_width=draw(st.sampled_from(["any", 1, 2])),
     )  # fmt: skip
     return (
         spec,
@@ -90,7 +91,8 @@ def test_a_second_wiring_agrees_to_the_tick(case: tuple[SystolicSpec, Gemm, NMPa
 def test_operands_at_hand_take_the_cycles_of_the_rules(case: tuple[SystolicSpec, Gemm, NMPattern | None]) -> None:
     spec, product, pattern = case
     a, k = spec.array, product.k if pattern is None else pattern.compressed_k(product.k)
-    expected = compute_cycles(a.dataflow, a.overlap, product.m, product.n, k, a.rows, a.columns, product.l)
+    entering = (1, 1) if pattern is None else input_cycles(pattern.n, pattern.m, a.nm.port_elements)
+    expected = compute_cycles(a.dataflow, a.overlap, product.m, product.n, k, a.rows, a.columns, product.l, entering)
     assert run_systolic(spec, product, pattern, ideal_memory=True).cycles == expected
     fast = spec.model_copy(update={"dram": spec.dram.model_copy(update={"bandwidth_gb_per_s": 1e12, "latency_ns": 0.0})})
     assert run_systolic(fast, product, pattern).cycles == expected
@@ -106,7 +108,7 @@ def test_busy_and_stalls_add_up_and_no_bound_is_beaten(case: tuple[SystolicSpec,
     assert run.cycles >= run.busy_cycles == run.counters.executed_macs / (spec.array.rows * spec.array.columns)
     moved = run.counters.dram_read_bytes + run.counters.dram_write_bytes
     assert run.cycles >= moved / spec.dram.bandwidth_gb_per_s * (1 - 1e-4) - 1
-    named = {"dram_queue", "dram_row", "dram_bus", "fill_drain", "epilogue", "imbalance"}
+    named = {"shared_memory", "dram_queue", "dram_row", "dram_bus", "fill_drain", "epilogue", "imbalance"}
     assert {name for name, cycles in run.stall_cycles.items() if cycles} <= named
 
 
@@ -188,6 +190,43 @@ def test_sparsity_saves_time_until_the_memory_is_the_limit(dataflow: str) -> Non
     starved = machine(8, 8, dataflow, gb_per_s=0.5)
     assert cycles(starved, 64, 64, 256) / cycles(starved, 64, 64, 256, "2:4") < 1.6
     assert run_systolic(starved, gemm(64, 64, 256)).stall_cycles["dram_bus"] > 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    dataflow=st.sampled_from(get_args(Dataflow)), overlap=st.sampled_from(get_args(Overlap)), width=st.sampled_from(["any", 1, 2, 4]),
+    pattern=st.sampled_from(["1:2", "2:4", "1:4", "2:8", "1:8", "1:16", "3:4"]).map(NMPattern.parse),
+    m=sizes, n=sizes, folds=st.integers(1, 3),
+)  # fmt: skip
+def test_with_operands_at_hand_no_speed_up_passes_the_pattern(
+    dataflow: str, overlap: str, width: str | int, pattern: NMPattern, m: int, n: int, folds: int
+) -> None:
+    """Whole folds, dense and compressed: a ragged last fold costs as much as a whole one and so favours whoever has fewer of them."""
+    spec = machine(6, 5, dataflow, overlap, 1 << 24, input_width=width)
+    product = gemm(m, n, 6 * pattern.m * folds)
+    dense, sparse = (run_systolic(spec, product, one, ideal_memory=True).cycles for one in (None, pattern))
+    assert sparse * pattern.m >= dense * pattern.n
+
+
+@pytest.mark.parametrize("dataflow", get_args(Dataflow))
+def test_a_port_carries_what_it_is_wide_and_no_more(dataflow: str) -> None:
+    """At 1:8 and width w, A enters at most w elements a lane and cycle; a port that is wide enough is as good as any."""
+    product, pattern = gemm(48, 48, 512), NMPattern(1, 8)
+    passes = {"ws": 48 // 8, "os": 48 // 8, "is": 1}[dataflow]  # how often all of A enters
+    runs = [
+        run_systolic(machine(8, 8, dataflow, "full", 1 << 20, input_width=w), product, pattern, ideal_memory=True)
+        for w in (1, 2, 4, 8, "any")
+    ]
+    cycles = [run.cycles for run in runs]
+    for width, taken in zip((1, 2, 4, 8), cycles, strict=False):
+        assert passes * 48 * 512 <= taken * 8 * width
+    assert cycles[3] == cycles[4]
+    assert cycles == sorted(cycles, reverse=True)
+    assert cycles[0] > 1.3 * cycles[3]
+    waits = [wait(run, Stall.SHARED_MEMORY) for run in runs]
+    assert waits[3] == waits[4] == 0
+    assert (waits[0] > waits[1] > waits[2] > 0) == (dataflow != "is")
+    assert run_systolic(machine(8, 8, dataflow, input_width=1), product).cycles == run_systolic(machine(8, 8, dataflow), product).cycles
 
 
 def test_metadata_travels_with_the_filter() -> None:
