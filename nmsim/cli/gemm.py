@@ -43,10 +43,10 @@ def gemm(
     tile_wise: Annotated[
         bool, typer.Option("--tile-wise", help="Prune B tile-wise: keep --keep-n columns, and --keep-k rows in each tile of them.")
     ] = False,
-    tile: Annotated[int, typer.Option(help="Columns of a tile (with --tile-wise).")] = 128,
-    keep_n: Annotated[int | None, typer.Option(help="Columns of B that are kept; all without it.")] = None,
-    keep_k: Annotated[int | None, typer.Option(help="Rows of B that each tile keeps; all without it.")] = None,
-    streams: Annotated[bool, typer.Option("--streams", help="A launch a tile, instead of one for all tiles.")] = False,
+    tile: Annotated[int | None, typer.Option(help="Columns of a tile (with --tile-wise); 128 without it.")] = None,
+    keep_n: Annotated[int | None, typer.Option(help="Columns of B that are kept (with --tile-wise); all without it.")] = None,
+    keep_k: Annotated[int | None, typer.Option(help="Rows of B that each tile keeps (with --tile-wise); all without it.")] = None,
+    streams: Annotated[bool, typer.Option("--streams", help="A launch a tile, instead of one for all tiles (with --tile-wise).")] = False,
     timeline: TimelineFile = None,
     sm: WatchedSms = DEFAULT_SMS,
     cycles: Cycles = None,
@@ -76,6 +76,12 @@ def gemm(
     from nmsim.report.timeline import check_timeline_file
 
     window = timeline_window(sm, cycles)
+    for flag, given in (("--tile", tile), ("--keep-n", keep_n), ("--keep-k", keep_k), ("--streams", streams or None)):
+        if given is not None and not tile_wise:
+            raise InputError("says how B is pruned tile-wise, and it is not", path=flag, fix="give --tile-wise too, or leave it out")
+    if tile_wise and sparse_operand == "a":
+        fix = "leave it out, or give the transposed product: swap --m and --n"
+        raise InputError("tile-wise sparsity is of B", path="--sparse-operand", value=sparse_operand, fix=fix)
     if tile_wise and timeline is not None:
         raise InputError("draws a dense or N:M GEMM", path="--timeline", fix="leave --tile-wise out")
     if timeline is not None:
@@ -97,14 +103,24 @@ def gemm(
         "engine": engine,
         "kernel": forced_tile(cta, warp, dtype, own),
     }
-    kept = TileWiseShape(tile, n if keep_n is None else keep_n, k if keep_k is None else keep_k, streams) if tile_wise else None
+    kept = (
+        TileWiseShape(128 if tile is None else tile, n if keep_n is None else keep_n, k if keep_k is None else keep_k, streams)
+        if tile_wise
+        else None
+    )
     result = simulate_gemm(spec, **asked, tile_wise=kept)
     if timeline is not None:
         save_timelines((gemm_timeline(spec, **asked, window=window),), timeline)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
     else:
-        _print(result, f"{m} x {n} x {k}" + (f" x {batch}" if batch > 1 else ""), dtype, pattern or "dense")
+        _print(result, f"{m} x {n} x {k}" + (f" x {batch}" if batch > 1 else ""), dtype, asked_and_run(pattern, result))
+
+
+def asked_and_run(pattern: str | None, result: GemmResult) -> str:
+    """The pattern asked for and, where that is another one, the one that ran."""
+    asked, ran = pattern or "dense", result.native_pattern
+    return asked if asked == ran else f"{asked} run as {ran}"
 
 
 def _print(result: GemmResult, shape: str, dtype: str, pattern: str) -> None:

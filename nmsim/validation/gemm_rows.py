@@ -1,23 +1,29 @@
 """Measured GEMM times as rows: the shipped files' format, and the one of a user's own `--data` file.
 
 A line is one GEMM. Needed columns: `id, arch, m, n, k` and at least one of `dense_us`, `sparse_us`. Others, with what an
-empty cell means: `l2` (warm), `dtype` and `out_dtype` (fp16), `pattern` (2:4, of the weight, which is the n x k operand),
-`set` (the machine as it is; else values of it that this measurement had otherwise, `a.b=VALUE` with blanks between),
-`tags`, `gpu`, `source`, `status`, `note`.
+empty cell means: `l2` (warm; nothing on an array, which has none), `dtype` and `out_dtype` (fp16), `pattern` (2:4, of the weight,
+which is the n x k operand), `set` (the machine as it is; else values of it that this measurement had otherwise, `a.b=VALUE` with
+blanks between), `tags`, `gpu`, `source`, `status`, `note`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmsim.arch.machine import Machine
+from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
-from nmsim.validation.measured import Comparison, Context
+from nmsim.sparsity.pattern import NMPattern
+from nmsim.validation.measured import Comparison, Context, find_arch
 from nmsim.validation.tabular import Line, read_lines
 
 REQUIRED = ("id", "arch", "m", "n", "k", "dense_us", "sparse_us")
+OPTIONAL = ("pattern", "l2", "dtype", "out_dtype", "set", "tags", "gpu", "source", "status", "note")
+COLUMN_OF_OPTION = {"--dtype": "dtype", "--out-dtype": "out_dtype", "--l2": "l2", "--m": "m", "--n": "n", "--k": "k"}
+"""Cells behind what is refused as an option."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class GemmRow:
     id: str
     arch: str
     l2: str
+    """`cold`, `warm`, or empty where the file does not say."""
     m: int
     n: int
     k: int
@@ -41,6 +48,8 @@ class GemmRow:
     source: str
     status: str
     note: str
+    line: Line
+    """Where it was read."""
 
     @property
     def macs(self) -> int:
@@ -55,6 +64,9 @@ class Timed:
     time_us: float
     power_w: float
     clock_mhz: int
+    native: str
+    """The pattern that ran, `dense` for none."""
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class SimulatedGemm:
 def read_gemm_rows(path: Path) -> list[GemmRow]:
     """All rows of a file. InputError for a repeated id, a row without a time, or a cell that is none of its kind."""
     rows: dict[str, GemmRow] = {}
-    for line in read_lines(path, REQUIRED):
+    for line in read_lines(path, REQUIRED, OPTIONAL):
         row = _row(line)
         if row.id in rows:
             raise line.error("id", "is the id of an earlier line too", "name each line once")
@@ -80,15 +92,50 @@ def read_gemm_rows(path: Path) -> list[GemmRow]:
 
 
 def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGemm]:
-    """Simulate what each row measured. Those beyond the context's most MACs are skipped."""
+    """Simulate what each row measured. Those beyond the context's most MACs are skipped. InputError names the cell that is wrong.
+
+    All machines are read before the first row is run.
+    """
     machines: dict[tuple[str, ...], Machine] = {}
     chosen = [row for row in rows if not _too_large(context, row)]
-    for done, row in enumerate(chosen):
-        context.progress(done, len(chosen), row.id)
+    for row in chosen:
         key = row.arch, *row.overrides
         if key not in machines:
-            machines[key] = context.machine(row.arch, row.overrides)
-        yield _simulate(context, machines[key], row)
+            machines[key] = _machine(context, row)
+        if row.l2 == "warm" and isinstance(machines[key], SystolicSpec):
+            raise row.line.error("l2", f"is said of {row.arch}, which has no L2", "leave it empty")
+    for done, row in enumerate(chosen):
+        context.progress(done, len(chosen), row.id)
+        with _told_by_cell(row.line):
+            simulated = _simulate(context, machines[row.arch, *row.overrides], row)
+        yield simulated
+
+
+def _machine(context: Context, row: GemmRow) -> Machine:
+    """The machine of a row. InputError names the row's cell, unless what is wrong was asked for on the command line."""
+    from nmsim.api import load_arch
+
+    try:
+        return context.machine(row.arch, row.overrides)
+    except InputError:
+        with _told_by_cell(row.line, "arch"):
+            path = find_arch(row.arch, context.data)
+            load_arch(path)
+        with _told_by_cell(row.line, "set"):
+            load_arch(path, row.overrides)
+        raise
+
+
+@contextmanager
+def _told_by_cell(line: Line, column: str | None = None) -> Iterator[None]:
+    """An InputError of one row names its line, and the cell behind it (`column` where it is of no option)."""
+    try:
+        yield
+    except InputError as error:
+        cell = COLUMN_OF_OPTION.get(error.path or "")
+        if cell is not None:
+            raise line.error(cell, error.problem, error.fix or "use another value") from None
+        raise InputError(str(error), file=line.file, line=line.number, path=column) from None
 
 
 def left_out(context: Context, rows: list[GemmRow]) -> tuple[str, ...]:
@@ -107,7 +154,10 @@ def comparisons_of(simulated: SimulatedGemm) -> list[Comparison]:
     if row.dense_us is not None and simulated.dense is not None:
         found.append(_comparison(row, "dense time", "us", row.dense_us, simulated.dense.time_us, tags | {"time", "dense"}))
     if row.sparse_us is not None and simulated.sparse is not None:
-        found.append(_comparison(row, f"{row.pattern} time", "us", row.sparse_us, simulated.sparse.time_us, tags | {"time", "sparse"}))
+        ran = row.pattern if simulated.sparse.native == row.pattern else f"{row.pattern} as {simulated.sparse.native}"
+        notes = "; ".join(filter(None, (row.note, *(simulated.sparse.notes if simulated.sparse.native != row.pattern else ()))))
+        sparse = _comparison(row, f"{ran} time", "us", row.sparse_us, simulated.sparse.time_us, tags | {"time", "sparse"})
+        found.append(replace(sparse, note=notes))
     if row.dense_us is not None and row.sparse_us is not None and simulated.dense is not None and simulated.sparse is not None:
         ratio = simulated.dense.time_us / simulated.sparse.time_us
         found.append(_comparison(row, "speed-up", "x", row.dense_us / row.sparse_us, ratio, tags | {"speedup"}))
@@ -130,10 +180,10 @@ def _simulate(context: Context, machine: Machine, row: GemmRow) -> SimulatedGemm
             dtype=row.dtype,
             out_dtype=row.out_dtype,
             pattern=pattern,
-            l2=row.l2,
+            l2=row.l2 or ("cold" if isinstance(machine, SystolicSpec) else "warm"),
             engine=context.engine,
         )
-        return Timed(result.time_us, result.power_w, result.clock_mhz)
+        return Timed(result.time_us, result.power_w, result.clock_mhz, result.native_pattern, result.notes)
 
     dense = None if row.dense_us is None else run(None)
     sparse = None if row.sparse_us is None else run(row.pattern)
@@ -144,13 +194,13 @@ def _row(line: Line) -> GemmRow:
     row = GemmRow(
         id=line.required("id"),
         arch=line.required("arch"),
-        l2=line.text("l2", "warm"),
+        l2=line.text("l2"),
         m=line.whole("m"),
         n=line.whole("n"),
         k=line.whole("k"),
         dtype=line.text("dtype", "fp16"),
         out_dtype=line.text("out_dtype", "fp16"),
-        pattern=line.text("pattern", "2:4"),
+        pattern=_pattern(line),
         dense_us=line.number_of("dense_us"),
         sparse_us=line.number_of("sparse_us"),
         overrides=tuple(line.text("set").split()),
@@ -158,7 +208,20 @@ def _row(line: Line) -> GemmRow:
         source=line.text("source", str(line.file)),
         status=line.text("status"),
         note=line.text("note"),
+        line=line,
     )
+    if row.l2 not in ("", "cold", "warm"):
+        raise line.error("l2", "is no state of the L2", "write cold or warm, or leave it empty")
     if row.dense_us is None and row.sparse_us is None:
         raise line.error("dense_us", "is empty, and sparse_us too", "give at least one measured time")
     return row
+
+
+def _pattern(line: Line) -> str:
+    text = line.text("pattern", "2:4")
+    if text == "dense" and not line.text("sparse_us"):
+        return text
+    try:
+        return str(NMPattern.parse(text))
+    except InputError as error:
+        raise line.error("pattern", error.problem, error.fix or "write for example 2:4") from None

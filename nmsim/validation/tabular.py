@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from nmsim.errors import InputError
 
 _WHOLE = re.compile(r"(?!0+$)0*(1?[0-9]{1,9})", re.ASCII)
+NEAR = 0.7
+"""How alike (difflib's ratio) the name of an unknown column and that of a known one are where it is taken for misspelt."""
 DATA = Path(__file__).parent / "data"
 """The shipped rows, thresholds and list of fitted rows."""
 
@@ -60,11 +63,15 @@ class Line:
         return InputError(problem, file=self.file, line=self.number, path=column, value=self.cells.get(column), fix=fix)
 
 
-def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
-    """All lines of a CSV file. InputError where it can't be read, lacks one of `columns`, or a line has too many cells."""
+def read_lines(path: Path, columns: Sequence[str], optional: Sequence[str] | None = None) -> list[Line]:
+    """All lines of a CSV file in UTF-8, with or without a byte order mark.
+
+    InputError where it can't be read, lacks one of `columns`, or a line has too many cells; with `optional`, also where the name of
+    another column looks like a misspelt one of those.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(_lines(path, csv.DictReader(stream), columns))
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return list(_lines(path, csv.DictReader(stream), columns, optional))
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file=path) from None
     except UnicodeDecodeError:
@@ -73,8 +80,22 @@ def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
         raise InputError(f"is not CSV ({error})", file=path) from None
 
 
-def _lines(path: Path, reader: csv.DictReader[str], columns: Sequence[str]) -> Iterator[Line]:
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+def _lines(path: Path, reader: csv.DictReader[str], columns: Sequence[str], optional: Sequence[str] | None) -> Iterator[Line]:
+    names = list(reader.fieldnames or ())
+    missing = [column for column in columns if column not in names]
+    if missing and len(names) == 1:
+        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+            if separator in names[0]:
+                fix = "save it with commas, and numbers with a decimal point"
+                raise InputError(f"has its cells separated by {name}", file=path, line=1, fix=fix)
+    known = [*columns, *(optional or ())]
+    for name in names if optional is not None else ():
+        near = difflib.get_close_matches(name.strip().lower(), [one for one in known if one not in names], 1, NEAR)
+        if name not in known and near:
+            raise InputError("is no column of this format", file=path, line=1, path=name, fix=f"did you mean {near[0]}?")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError("is the name of two columns", file=path, line=1, path=twice, fix="leave one out")
     if missing:
         raise InputError(f"lacks the column {missing[0]!r}", file=path, line=1, fix=f"needs {', '.join(columns)}")
     for cells in reader:

@@ -80,6 +80,12 @@ def test_text_names_the_kernel_its_bound_and_its_speed_up(nmsim: Run, ampere: Pa
     assert "\x1b" not in ran.out
 
 
+def test_text_says_which_pattern_ran_where_it_is_another(nmsim: Run, ampere: Path, arch_configs: Path) -> None:
+    assert "fp16, 1:4 run as 2:4" in nmsim("gemm", ampere, *SHAPE, "--pattern", "1:4").out
+    assert "fp16, 2:4 run as dense" in nmsim("gemm", arch_configs / "volta.yaml", *SHAPE, "--pattern", "2:4").out
+    assert "run as" not in nmsim("gemm", ampere, *SHAPE, "--pattern", "2:4").out
+
+
 def test_a_slower_sparse_gemm_says_so_in_one_line(nmsim: Run, ampere: Path) -> None:
     ran = nmsim("gemm", ampere, "--m", 64, "--n", 64, "--k", 64, "--pattern", "2:4")
     assert [line for line in ran.out.splitlines() if line.startswith("2:4 is slower here")]
@@ -100,6 +106,12 @@ def test_a_slower_sparse_gemm_says_so_in_one_line(nmsim: Run, ampere: Path) -> N
         ((*SHAPE, "--dtype", "fp99"), "--dtype"),
         ((*SHAPE, "--out-dtype", "fp99"), "--out-dtype"),
         ((*SHAPE, "--sparse-operand", "c"), "--sparse-operand"),
+        ((*SHAPE, "--keep-n", 64), "--keep-n: says how B is pruned tile-wise, and it is not; give --tile-wise too"),
+        ((*SHAPE, "--keep-k", 64), "--keep-k: says how B is pruned tile-wise"),
+        ((*SHAPE, "--tile", 64), "--tile: says how B is pruned tile-wise"),
+        ((*SHAPE, "--streams"), "--streams: says how B is pruned tile-wise"),
+        ((*SHAPE, "--tile-wise", "--tile", 0), "a tile is at least one column wide"),
+        ((*SHAPE, "--tile-wise", "--sparse-operand", "a"), "--sparse-operand: tile-wise sparsity is of B"),
         ((*SHAPE, "--l2", "hot"), "--l2: no such L2 state"),
         ((*SHAPE, "--engine", "verilog"), "--engine: no such engine"),
         ((*SHAPE, "--set", "sm.cores=4"), "--set sm.cores=4"),
