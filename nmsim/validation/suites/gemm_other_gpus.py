@@ -1,8 +1,9 @@
 """Suite `gemm_other_gpus`: whole GEMMs on the H100, the RTX 4090 and the RTX 4070 Ti SUPER, with what was learnt on the A100.
 
 Launch, raster of dense kernels and split-K of these machines are the A100's, inherited and not fitted again; what is theirs comes
-from data sheets and microbenchmarks, but for one energy cost of the H100 (see fitted_rows.csv). Which kernels the H100's dense
-library has is read off its algorithm descriptors, of problems that are no rows of this suite; the RTX 4090's tiles are the A100's.
+from data sheets and microbenchmarks, but for one factor on the H100's energy costs and what its board allows briefly (see
+fitted_rows.csv). Which kernels the H100's dense library has is read off its algorithm descriptors, of problems that are no rows of
+this suite; the RTX 4090's tiles are the A100's. H100 rows of less than 1 ms are simulated in the board's brief state.
 """
 
 from __future__ import annotations
