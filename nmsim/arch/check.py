@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,25 @@ from typing import Literal
 from nmsim.arch.document import Document, KeyPath, dotted
 from nmsim.arch.load import read_arch
 from nmsim.arch.machine import Machine
-from nmsim.arch.plausible import remarks
+from nmsim.arch.plausible import impossibilities, remarks
 from nmsim.arch.spec import Block, GpuSpec
 from nmsim.arch.systolic_coherence import systolic_remarks
 
 RECORDED_DTYPE = "bf16"
 """Element type of the steps that are shipped in workloads/."""
+KINDS_OF_SOURCE = ("datasheet", "measured", "derived", "fitted", "assumption")
+"""A source says in one of these words how its value came about; ampere.yaml's first lines say what each means."""
 IDENTITY = ("schema_version", "name", "kind", "description")
 """Top-level keys that say which machine this is; nothing measures them."""
 
 
+_KIND = re.compile(rf"\b(?:{'|'.join(KINDS_OF_SOURCE)})|^set by --set ", re.IGNORECASE)
+"""An override is a source of its own."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One objection: an `error` fails the check (no source), a `warning` is a number worth a second look."""
+    """One objection: an `error` fails the check (no source, or a number that cannot be), a `warning` is a number worth a second look."""
 
     severity: Literal["error", "warning"]
     file: str
@@ -40,6 +47,8 @@ def check_arch(path: str | Path, overrides: Sequence[str] = ()) -> list[Finding]
     spec, document = read_arch(path, overrides)
     found = [_finding("error", document, at, problem) for at, problem in _unsourced(spec, ())]
     doubtful = remarks(spec) if isinstance(spec, GpuSpec) else systolic_remarks(spec)
+    if isinstance(spec, GpuSpec):
+        found += [_finding("error", document, at, problem) for at, problem in impossibilities(spec)]
     return found + [_finding("warning", document, at, problem) for at, problem in doubtful]
 
 
@@ -97,3 +106,10 @@ def _sources(block: Block, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
             yield here, f"speaks of {name!r}, which the block does not hold"
         if not text.strip():
             yield here, "is empty; name a datasheet, a paper and table, a measurement, the rows of a fit, or say assumption"
+        elif not _KIND.search(text):
+            problem = f"is {_short(text)}, which does not say how the value came about"
+            yield here, f"{problem}; begin with one of {', '.join(KINDS_OF_SOURCE)}, and then say which"
+
+
+def _short(text: str, limit: int = 40) -> str:
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

@@ -22,6 +22,18 @@ SHORTFALL = 1.06
 """A register file that misses the tensor cores' rate by so little is how silicon is built, not a slip of the pen."""
 
 
+IMPOSSIBLE_POWER = 10
+"""Times the board's limit at the dense peak rate. The H100 needs twice its own; ten times is a slip in a rate, a clock or an energy."""
+
+
+def impossibilities(spec: GpuSpec) -> Iterator[Remark]:
+    """(path, what cannot be about it) for numbers that make no machine together."""
+    for dtype, watts in _peak_power_w(spec):
+        if watts > IMPOSSIBLE_POWER * spec.power.board_limit_w:
+            problem = f"burns {watts:,.0f} W at the dense peak rate, more than {IMPOSSIBLE_POWER} times board_limit_w"
+            yield ("energy", "mac_pj", dtype), f"{problem}: look at tensor_core.mma's issue intervals, the clock and this energy"
+
+
 def remarks(spec: GpuSpec) -> Iterator[Remark]:
     """(path, what is doubtful about it) for everything in `spec` that looks unlike a machine one would build."""
     yield from _instructions(spec)
@@ -127,9 +139,14 @@ def _kernels(spec: GpuSpec) -> Iterator[Remark]:
                 yield (*path, "warp"), f"makes {warps} warps a CTA, an SM holds {spec.sm.max_warps}"
 
 
-def _power(spec: GpuSpec) -> Iterator[Remark]:
+def _peak_power_w(spec: GpuSpec) -> Iterator[tuple[str, float]]:
+    """(element type, W that its dense MACs burn at the peak rate, static power included)."""
     for dtype, picojoule in spec.energy.mac_pj.items():
         boost_pj = picojoule * spec.power.switching_energy_ratio(spec.clock.boost_mhz)
-        watts = spec.power.static_w + spec.peak_macs_per_cycle(dtype) * boost_pj * spec.clock.boost_mhz * 1e-6
-        if watts > spec.power.board_limit_w:
+        yield dtype, spec.power.static_w + spec.peak_macs_per_cycle(dtype) * boost_pj * spec.clock.boost_mhz * 1e-6
+
+
+def _power(spec: GpuSpec) -> Iterator[Remark]:
+    for dtype, watts in _peak_power_w(spec):
+        if spec.power.board_limit_w < watts <= IMPOSSIBLE_POWER * spec.power.board_limit_w:
             yield ("energy", "mac_pj", dtype), f"burns {watts:,.0f} W at the dense peak rate before any byte moves, above board_limit_w"

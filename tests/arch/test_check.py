@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from nmsim.arch.check import RECORDED_DTYPE, check_arch, count_sourced, hints
-from nmsim.arch.load import load_arch
+from nmsim.arch.check import KINDS_OF_SOURCE, RECORDED_DTYPE, check_arch, count_sourced, hints
+from nmsim.arch.load import load_arch, load_gpu
 from nmsim.errors import InputError
 
 Write = Callable[..., Path]
@@ -72,6 +72,34 @@ def test_a_source_must_speak_of_something_that_is_there_and_say_something(write_
         ("error", "sm.sources.count", "is empty; name a datasheet, a paper and table, a measurement, the rows of a fit, or say assumption"),
         ("error", "tensor_core.mma.0.sources.latency", "speaks of 'latency', which the block does not hold"),
     ]
+
+
+@pytest.mark.parametrize("text", ["todo", "42", "see the web", "undatasheeted"])
+def test_a_source_has_to_say_how_its_value_came_about(text: str, write_machine: Write, small_machine: dict[str, Any]) -> None:
+    small_machine["sm"]["sources"] = {"*": "datasheet", "count": text}
+    ((severity, path, problem),) = findings(write_machine, small_machine)
+    assert (severity, path) == ("error", "sm.sources.count")
+    assert "begin with one of datasheet, measured, derived, fitted, assumption" in problem
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SOURCE)
+def test_a_kind_may_come_first_or_later_and_in_capitals(kind: str, write_machine: Write, small_machine: dict[str, Any]) -> None:
+    for text in (kind, f"{kind}: page 3", f"{kind.capitalize()}: page 3", f"fp16 {kind}: page 3; int8 unknown"):
+        small_machine["sm"]["sources"] = {"*": text}
+        assert findings(write_machine, small_machine) == []
+
+
+def test_more_than_ten_times_the_boards_limit_is_no_machine(write_machine: Write, small_machine: dict[str, Any]) -> None:
+    """Peak dense power over the limit is a remark up to ten times, and an error beyond; never both."""
+    spec = load_gpu(write_machine(small_machine))
+    dynamic_w = 4096 * small_machine["energy"]["mac_pj"]["fp16"] * spec.clock.boost_mhz * 1e-6
+    for times, severity in ((9.9, "warning"), (10.1, "error")):
+        wanted = times * spec.power.board_limit_w - spec.power.static_w
+        small_machine["energy"]["mac_pj"]["fp16"] *= wanted / dynamic_w
+        dynamic_w = wanted
+        ((found, path, problem),) = findings(write_machine, small_machine)
+        assert (found, path) == (severity, "energy.mac_pj.fp16")
+        assert "W at the dense peak rate" in problem
 
 
 def test_a_default_that_nobody_wrote_needs_no_source_and_one_that_was_written_does(
