@@ -57,6 +57,7 @@ def clock_under_cap(
     max_runs: int = MAX_RUNS,
     energy_ratio: Callable[[float], float] = lambda _: 1.0,
     clocked_share: float = 1.0,
+    near: float = 0.0,
 ) -> ClockChoice:
     """The highest clock step whose `power_at(clock_mhz)` in watts does not exceed `limit_w`.
 
@@ -64,8 +65,9 @@ def clock_under_cap(
     falls with the clock; `clocked_share` a guess at the share of the time at the top clock that goes with the clock, which costs runs
     where it is wrong and nothing else. At most `max_runs` (>= 2) clocks are evaluated: boost first, and alone if
     it fits. The clock returned was always evaluated, and it fits unless the lowest step does not either. The next step was evaluated and
-    does not fit, or is predicted not to by the curve through the evaluated clocks around it: sure where clock x time is
-    convex in the clock and energy is as `energy_ratio` says. Whatever the (rising) curve, no step more than `worst_gap_steps` above fits.
+    does not fit, or is predicted not to by the curve through the evaluated clocks around it (or to draw all of the limit but a share
+    of `near`): sure where clock x time is convex in the clock and energy is as `energy_ratio` says. Whatever the (rising) curve,
+    no step more than `worst_gap_steps` above fits.
     """
     if max_runs < 2:
         raise ValueError(f"max_runs must be at least 2 (boost and one more), got {max_runs}")
@@ -75,7 +77,7 @@ def clock_under_cap(
     if power_w[boost] <= limit_w:
         return ClockChoice(steps[boost], power_w[boost], runs=1, capped=False)
 
-    search = _Search(steps, limit_w, idle_w, energy_ratio, power_w)
+    search = _Search(steps, limit_w, idle_w, energy_ratio, near, power_w)
     gap = worst_gap_steps(len(steps), max_runs)
     while search.over - search.fits > 1 and len(power_w) < max_runs:
         if search.over - search.fits <= gap and search.next_is_over():
@@ -116,6 +118,7 @@ class _Search:
     limit_w: float
     idle_w: float
     energy_ratio: Callable[[float], float]
+    near: float
     power_w: dict[int, float]
 
     @property
@@ -129,11 +132,11 @@ class _Search:
         return max((step for step, power_w in self.power_w.items() if power_w <= self.limit_w), default=-1)
 
     def next_is_over(self) -> bool:
-        """Whether the step above the one that fits is predicted not to, by more than rounding."""
+        """Whether the step above the one that fits is predicted not to, by more than rounding, or by less than `near`."""
         if self.fits < 0 or self.power_w[self.fits] <= self.idle_w:
             return False
         a, b = self._curve(self.fits, self.over)
-        return self._above_idle_w(self.steps[self.fits + 1], a, b) > (self.limit_w - self.idle_w) * (1 + 1e-9)
+        return self._above_idle_w(self.steps[self.fits + 1], a, b) > (self.limit_w * (1 - self.near) - self.idle_w) * (1 + 1e-9)
 
     def guess(self, clocked_share: float) -> int:
         """Where the curve probably meets the limit, as a step.

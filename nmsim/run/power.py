@@ -51,10 +51,13 @@ def kernel_energy(spec: GpuSpec, run: KernelRun) -> KernelEnergy:
     return KernelEnergy(launch_us, time_us, by_unit, energy_j, busy_power)
 
 
-def clock_under_limit(spec: GpuSpec, power_at: Callable[[int], float], work: Sequence[tuple[float, KernelRun]]) -> int:
+def clock_under_limit(
+    spec: GpuSpec, power_at: Callable[[int], float], work: Sequence[tuple[float, KernelRun]], *, near: float = 0.0
+) -> int:
     """The clock that the board's limit leaves for `work`, which draws `power_at(clock_mhz)` watts: one of those it is asked for.
 
-    `work` is how often each kernel runs, and a run of it at the top clock (or near: only guesses rest on it). See `clock_under_cap`.
+    `work` is how often each kernel runs, and a run of it at the top clock (or near: only guesses rest on it). For `near` see
+    `clock_under_cap`.
     """
     chip_j = dram_j = time_us = clocked_us = 0.0
     for often, run in work:
@@ -70,7 +73,7 @@ def clock_under_limit(spec: GpuSpec, power_at: Callable[[int], float], work: Seq
 
     limit_w, idle_w = spec.power.board_limit_w, spec.power.static_w
     share = clocked_us / time_us if time_us > 0 else 1.0
-    return clock_under_cap(power_at, spec.clock, limit_w, idle_w, energy_ratio=energy_ratio, clocked_share=share).clock_mhz
+    return clock_under_cap(power_at, spec.clock, limit_w, idle_w, energy_ratio=energy_ratio, clocked_share=share, near=near).clock_mhz
 
 
 def _clocked_share(spec: GpuSpec, run: KernelRun) -> float:

@@ -25,6 +25,9 @@ from nmsim.workload.trace import Operator, SparsifyPass, Trace
 
 Progress = Callable[[int, int, str], None]
 """Called with kernels done, kernels in all, and what is being simulated."""
+NEAR_THE_LIMIT = 0.0025
+"""A clock at which a step is foretold to draw all of the board's power but so small a share is not run to see that it is too high. The
+power of a ResNet-50 step at one clock leaves the curve through others by 0.1 % (root mean square of 24); a clock step moves it by 2 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ class Simulator:
                 by_clock[clock_mhz] = self._all_at(works, clock_mhz, progress)
             return self._average_power_w(by_clock[clock_mhz])
 
-        clock_mhz = clock_under_limit(self.spec, power_at, [(work.launches / work.steps_between, work.run) for work in works])
+        often = [(work.launches / work.steps_between, work.run) for work in works]
+        clock_mhz = clock_under_limit(self.spec, power_at, often, near=NEAR_THE_LIMIT)
         return [self._row(work, scheme) for work in by_clock[clock_mhz]]
 
     def _gemm_works(self, trace: Trace, scheme: str, progress: Progress) -> list[Work]:
