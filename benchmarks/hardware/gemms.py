@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from board import BoardSampler
-from rows import GemmRow, machine_of, write_rows
+from rows import GemmRow, machine_of, what_to_do, write_rows
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
@@ -29,17 +29,18 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("no CUDA device is visible to PyTorch")
-    gpu = torch.cuda.get_device_name()
+    card = torch.cuda.get_device_properties(0)
+    arch = machine_of(card.name, card.multi_processor_count, card.total_memory)
     shapes = [(size, size, size) for size in asked.sizes] + [(tokens, *asked.layer) for tokens in asked.tokens]
     versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuSPARSELt {_cusparselt_version(torch)}"
     rows = []
     for m, n, k in shapes:
-        row = _measure(torch, asked, gpu, versions, m, n, k)
+        row = _measure(torch, asked, (card.name, arch), versions, m, n, k)
         rows.append(row)
         print(f"{row.id}: dense {row.dense_us} us, 2:4 {row.sparse_us} us, {row.clock_mhz} MHz, {row.power_w} W", flush=True)
     write_rows(asked.out, rows)
-    if not machine_of(gpu):
-        print(f"no shipped machine describes {gpu!r}: name one in the column `arch` of {asked.out}")
+    if not arch:
+        print(what_to_do(card.name, card.multi_processor_count, card.total_memory, asked.out))
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,7 +55,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(torch: Any, asked: argparse.Namespace, gpu: str, versions: str, m: int, n: int, k: int) -> GemmRow:
+def _measure(torch: Any, asked: argparse.Namespace, card: tuple[str, str], versions: str, m: int, n: int, k: int) -> GemmRow:
+    """One row; `card` is its name and the machine that describes it."""
     dtype = getattr(torch, DTYPES[asked.dtype])
     activations = torch.randn(m, k, device="cuda", dtype=dtype)
     weight = torch.randn(n, k, device="cuda", dtype=dtype)
@@ -62,18 +64,19 @@ def _measure(torch: Any, asked: argparse.Namespace, gpu: str, versions: str, m: 
         dense_us = _best_us(torch, asked, lambda: torch.nn.functional.linear(activations, weight))
     sparse_us = compress_us = None
     note = ""
-    with BoardSampler() as sparse_board:
-        try:
-            kept = weight.abs().reshape(n, k // 4, 4).argsort(dim=-1).argsort(dim=-1) >= 2
-            pruned = (weight.reshape(n, k // 4, 4) * kept).reshape(n, k)
-            compressed = torch.sparse.to_sparse_semi_structured(pruned)
-            compress_us = _best_us(torch, asked, lambda: torch.sparse.to_sparse_semi_structured(pruned))
+    sparse_board = BoardSampler()
+    try:
+        kept = weight.abs().reshape(n, k // 4, 4).argsort(dim=-1).argsort(dim=-1) >= 2
+        pruned = (weight.reshape(n, k // 4, 4) * kept).reshape(n, k)
+        compressed = torch.sparse.to_sparse_semi_structured(pruned)
+        compress_us = _best_us(torch, asked, lambda: torch.sparse.to_sparse_semi_structured(pruned))
+        with sparse_board:
             sparse_us = _best_us(torch, asked, lambda: torch.nn.functional.linear(activations, compressed))
-        except (RuntimeError, NotImplementedError, ValueError) as error:
-            note = f"2:4 not measured: {str(error).splitlines()[0]}"
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        note = f"2:4 not measured: {str(error).splitlines()[0]}"
     return GemmRow(
         id=f"{asked.dtype}/{m}x{n}x{k}",
-        arch=machine_of(gpu),
+        arch=card[1],
         m=m,
         n=n,
         k=k,
@@ -84,7 +87,7 @@ def _measure(torch: Any, asked: argparse.Namespace, gpu: str, versions: str, m: 
         sparse_us=None if sparse_us is None else round(sparse_us, 3),
         compress_us=None if compress_us is None else round(compress_us, 3),
         l2="warm",
-        gpu=gpu,
+        gpu=card[0],
         clock_mhz=dense_board.clock_mhz,
         power_w=dense_board.power_w,
         sparse_clock_mhz=sparse_board.clock_mhz if sparse_us is not None else None,

@@ -1,14 +1,18 @@
 """CUDA sources that time matrix instructions: independent chains of one instruction, clocked by the SM itself.
 
 A kernel of one CTA runs `warps` warps (warpgroups of four for wgmma), each with `CHAINS` independent accumulators, for a number
-of iterations between two reads of the SM's clock. One warp and one chain gives the latency; many give the throughput.
+of iterations between two reads of the SM's clock. One warp and one chain gives the latency; many give the throughput. A chain of
+wgmma does not wait by itself, as the tensor core forwards the accumulators: for the latency each iteration waits for its own. The kernel
+is launched for at least SECONDS in all, so that a clock sampled meanwhile is that of the measurement; the last launch counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ITERATIONS = 4096
+ITERATIONS = 65536
+SECONDS = 1.5
+"""Half of it is looked at by `board.BoardSampler`, which samples the start of the program too."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Instruction:
     shape: tuple[int, int, int]
     pattern: str
     architecture: str
-    """What nvcc compiles it for at least."""
+    """What nvcc compiles it for: this or later, or with a letter this only."""
     warps_together: int = 1
 
     @property
@@ -39,6 +43,7 @@ WGMMA = tuple(
 INSTRUCTIONS = (MMA, MMA_SPARSE, *WGMMA)
 
 _MAIN = """
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cuda_runtime.h>
@@ -56,16 +61,22 @@ int main() {
         std::fprintf(stderr, "no CUDA device\\n");
         return 1;
     }
-    for (int run = 0; run < 2; ++run) {
-        chain<<<1, %(threads)d>>>(elapsed, sink);
-    }
-    if (cudaDeviceSynchronize() != cudaSuccess) {
-        std::fprintf(stderr, "%%s\\n", cudaGetErrorString(cudaGetLastError()));
-        return 1;
-    }
+    const auto begun = std::chrono::steady_clock::now();
+    do {
+        for (int run = 0; run < 4; ++run) {
+            chain<<<1, %(threads)d>>>(elapsed, sink);
+        }
+        const cudaError_t error = cudaDeviceSynchronize();
+        if (error != cudaSuccess) {
+            std::fprintf(stderr, "%%s\\n", cudaGetErrorString(error));
+            return 1;
+        }
+    } while (std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count() < %(seconds)s);
     long long cycles;
+    cudaDeviceProp card;
     cudaMemcpy(&cycles, elapsed, sizeof(cycles), cudaMemcpyDeviceToHost);
-    std::printf("%%lld\\n", cycles);
+    cudaGetDeviceProperties(&card, 0);
+    std::printf("%%lld %%d %%zu %%s\\n", cycles, card.multiProcessorCount, card.totalGlobalMem, card.name);
     return 0;
 }
 """
@@ -100,10 +111,13 @@ __global__ void chain(long long* elapsed, float* sink) {
 """
 
 
-def source(instruction: Instruction, warps: int, chains: int) -> str:
-    """The CUDA program that prints the cycles of ITERATIONS iterations of `chains` instructions in each of `warps` warps."""
-    kernel = _wgmma(instruction) if instruction.warps_together == 4 else _mma(instruction)
-    return _MAIN % {"chains": chains, "iterations": ITERATIONS, "kernel": kernel, "threads": 32 * warps}
+def source(instruction: Instruction, warps: int, chains: int, measures: str) -> str:
+    """The CUDA program that prints the cycles of ITERATIONS iterations of `chains` instructions in each of `warps` warps.
+
+    Beside them the card: its SMs, bytes of memory and name. `measures` is `latency` or `throughput`.
+    """
+    kernel = _wgmma(instruction, waits=measures == "latency") if instruction.warps_together == 4 else _mma(instruction)
+    return _MAIN % {"chains": chains, "iterations": ITERATIONS, "kernel": kernel, "threads": 32 * warps, "seconds": SECONDS}
 
 
 def _mma(instruction: Instruction) -> str:
@@ -126,8 +140,11 @@ def _mma(instruction: Instruction) -> str:
     return _CHAIN % {"prepare": prepare, "issue": issue, "after": "", "finish": "", "accumulators": 4}
 
 
-def _wgmma(instruction: Instruction) -> str:
-    """A and B from shared memory, K-contiguous in the 128-byte swizzle; zeros, whose power is the least there is."""
+def _wgmma(instruction: Instruction, *, waits: bool) -> str:
+    """A and B from shared memory, K-contiguous in the 128-byte swizzle; zeros, whose power is the least there is.
+
+    `waits`: each iteration for its own to be through.
+    """
     _, n, k = instruction.shape
     count = n // 2
     registers = ", ".join(f"%{index}" for index in range(count))
@@ -160,5 +177,7 @@ def _wgmma(instruction: Instruction) -> str:
     issue = f"""            asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
             asm volatile("{text}" : {outputs} : {inputs});"""
     after = '        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");'
+    if waits:
+        after += '\n        asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");'
     finish = '    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");'
     return _CHAIN % {"prepare": prepare, "issue": issue, "after": after, "finish": finish, "accumulators": count}

@@ -9,17 +9,21 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 MACHINES = (
-    ("H100 PCIe", "hopper_pcie.yaml"),
-    ("H100", "hopper.yaml"),
-    ("H200", "hopper_h200.yaml"),
-    ("A100-PCIE", "ampere_pcie.yaml"),
-    ("A100 80GB PCIe", "ampere_pcie.yaml"),
-    ("A100", "ampere.yaml"),
-    ("RTX 4090", "ada.yaml"),
-    ("RTX 4070 Ti SUPER", "ada_4070_ti_super.yaml"),
-    ("V100", "volta.yaml"),
+    (r"A100-SXM4-80GB", 108, 80, "ampere.yaml"),
+    (r"A100 80GB PCIe|A100-PCIE-80GB", 108, 80, "ampere_pcie.yaml"),
+    (r"H100 80GB HBM3", 132, 80, "hopper.yaml"),
+    (r"H100 PCIe", 114, 80, "hopper_pcie.yaml"),
+    (r"H200", 132, 141, "hopper_h200.yaml"),
+    (r"GeForce RTX 4090", 128, 24, "ada.yaml"),
+    (r"GeForce RTX 4070 Ti SUPER", 66, 16, "ada_4070_ti_super.yaml"),
+    (r"V100-SXM2-32GB", 80, 32, "volta.yaml"),
 )
-"""A part of what the driver calls a card, and the shipped machine that describes it; the first that fits."""
+"""The whole of what the driver calls a card (after NVIDIA or Tesla), its SMs, nominal memory in GB, and the shipped machine that it is.
+
+Cards of the same name differ (a MIG slice, a laptop's, one with less memory), so that all three have to fit.
+"""
+LEAST_OF_NOMINAL = 0.9
+"""Share of the nominal memory, read as GiB, that a driver reports at least: 141 GB are 131 GiB, and some is kept back."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,43 @@ class GemmRow:
 
 @dataclass(frozen=True)
 class InstructionRow:
-    """One matrix instruction at some number of warps and chains: cycles of an iteration, dense-equivalent FMA a cycle and SM."""
+    """One matrix instruction at some number of warps and chains, as `nmsim.validation.instruction_rows` reads it."""
 
-    gpu: str
-    instruction: str
+    id: str
+    arch: str
+    shape: str
     pattern: str
     dtype: str
+    acc: str
+    measures: str
+    """`latency` or `throughput`."""
     warps: int
     chains: int
-    latency_cycles: float
-    """Cycles of one iteration, in which each chain advances by one instruction."""
+    iteration_cycles: float
+    """In which each chain advances by one instruction."""
     throughput_fma_per_cycle_per_sm: float
+    """Dense-equivalent multiply-adds; the reader takes its own from iteration_cycles."""
+    gpu: str
     clock_mhz: int | None
+    power_w: float | None
     source: str
+    status: str
+    note: str
 
 
-def machine_of(gpu: str) -> str:
+def machine_of(gpu: str, sms: int, memory_bytes: int) -> str:
     """The file of arch_configs that describes the card; an empty name where none does, for the user to fill in."""
-    for part, file in MACHINES:
-        if re.search(re.escape(part), gpu, re.IGNORECASE):
+    for name, count, nominal, file in MACHINES:
+        fits = LEAST_OF_NOMINAL * nominal <= memory_bytes / (1 << 30) <= nominal
+        if re.fullmatch(rf"(NVIDIA |Tesla )?({name})", gpu) and sms == count and fits:
             return file
     return ""
+
+
+def what_to_do(gpu: str, sms: int, memory_bytes: int, out: Path) -> str:
+    """What is said where `machine_of` finds none."""
+    card = f"{gpu!r} with {sms} SMs and {memory_bytes / (1 << 30):.1f} GiB"
+    return f"no shipped machine describes {card}: write one (docs/architectures.md) and name it in the column `arch` of {out}"
 
 
 def write_rows(path: Path, rows: Iterable[GemmRow] | Iterable[InstructionRow]) -> None:

@@ -24,7 +24,10 @@ def validate(
     suites: Annotated[
         list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which suites; without any, all but gemm_held_out.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(metavar="MY_GPU.csv", help="Your own GEMM times instead of the published ones.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="MY_GPU.csv", help="Your own GEMM times (or, of tensor_core, instructions) instead of the published ones."),
+    ] = None,
     ablation: Annotated[bool, typer.Option("--ablate", help="Also run the suites without each mechanism: what it is worth.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out GEMMs of more than 10^12 MACs.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a value of every machine.")] = None,
@@ -46,6 +49,8 @@ def validate(
 
       nmsim validate gemm --data my_gpu.csv --json
 
+      nmsim validate tensor_core --data my_instructions.csv
+
       nmsim validate --out docs/validation
     """
     from nmsim.cli.progress import announce_engine, simulation_progress
@@ -53,12 +58,14 @@ def validate(
     from nmsim.validation.measured import QUICK_MACS, Context
     from nmsim.validation.run import as_plain_data, run_suites
 
-    if data is not None and suites not in ([], None, ["gemm"]):
-        raise InputError("your own data are GEMM times", path="--data", value=str(data), fix="name the suite gemm, or none")
+    own = [name.replace("-", "_") for name in suites or ["gemm"]]
+    if data is not None and own not in (["gemm"], ["tensor_core"]):
+        problem = "your own data are times of GEMMs or of matrix instructions"
+        raise InputError(problem, path="--data", value=str(data), fix="name the suite gemm, or none, or the suite tensor_core")
     announce_engine(engine)
     with simulation_progress() as progress:
         context = Context(tuple(overrides or ()), engine, QUICK_MACS if quick else None, data=data, progress=progress)
-        reports = run_suites(["gemm"] if data else suites or [], context)
+        reports = run_suites(own if data else suites or [], context)
         rows = ablate(suites or [], context) if ablation else []
     failed = [f"{report.name} ({one.name})" for report in reports for one in report.verdicts if one.passed is False]
     words = [

@@ -9,7 +9,6 @@ blanks between), `tags`, `gpu`, `source`, `status`, `note`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from nmsim.arch.machine import Machine
 from nmsim.arch.systolic import SystolicSpec
 from nmsim.errors import InputError
 from nmsim.sparsity.pattern import NMPattern
-from nmsim.validation.measured import Comparison, Context, find_arch
+from nmsim.validation.measured import Comparison, Context
+from nmsim.validation.own_data import machine_of_line, told_by_cell
 from nmsim.validation.tabular import Line, read_lines
 
 REQUIRED = ("id", "arch", "m", "n", "k", "dense_us", "sparse_us")
 OPTIONAL = ("pattern", "l2", "dtype", "out_dtype", "set", "tags", "gpu", "source", "status", "note")
-COLUMN_OF_OPTION = {"--dtype": "dtype", "--out-dtype": "out_dtype", "--l2": "l2", "--m": "m", "--n": "n", "--k": "k"}
-"""Cells behind what is refused as an option."""
 
 
 @dataclass(frozen=True)
@@ -101,41 +99,14 @@ def simulate_rows(context: Context, rows: list[GemmRow]) -> Iterator[SimulatedGe
     for row in chosen:
         key = row.arch, *row.overrides
         if key not in machines:
-            machines[key] = _machine(context, row)
+            machines[key] = machine_of_line(context, row.line, row.arch, row.overrides)
         if row.l2 == "warm" and isinstance(machines[key], SystolicSpec):
             raise row.line.error("l2", f"is said of {row.arch}, which has no L2", "leave it empty")
     for done, row in enumerate(chosen):
         context.progress(done, len(chosen), row.id)
-        with _told_by_cell(row.line):
+        with told_by_cell(row.line):
             simulated = _simulate(context, machines[row.arch, *row.overrides], row)
         yield simulated
-
-
-def _machine(context: Context, row: GemmRow) -> Machine:
-    """The machine of a row. InputError names the row's cell, unless what is wrong was asked for on the command line."""
-    from nmsim.api import load_arch
-
-    try:
-        return context.machine(row.arch, row.overrides)
-    except InputError:
-        with _told_by_cell(row.line, "arch"):
-            path = find_arch(row.arch, context.data)
-            load_arch(path)
-        with _told_by_cell(row.line, "set"):
-            load_arch(path, row.overrides)
-        raise
-
-
-@contextmanager
-def _told_by_cell(line: Line, column: str | None = None) -> Iterator[None]:
-    """An InputError of one row names its line, and the cell behind it (`column` where it is of no option)."""
-    try:
-        yield
-    except InputError as error:
-        cell = COLUMN_OF_OPTION.get(error.path or "")
-        if cell is not None:
-            raise line.error(cell, error.problem, error.fix or "use another value") from None
-        raise InputError(str(error), file=line.file, line=line.number, path=column) from None
 
 
 def left_out(context: Context, rows: list[GemmRow]) -> tuple[str, ...]:

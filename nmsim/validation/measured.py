@@ -89,7 +89,7 @@ class Context:
     curves: bool = True
     """Whether curves are wanted in full, and those without a published counterpart too."""
     data: Path | None = None
-    """The user's own measurements instead of the shipped ones (suite gemm)."""
+    """The user's own measurements instead of the shipped ones (suites gemm and tensor_core)."""
     progress: Progress = lambda done, of, what: None
 
     def machine(self, file_name: str, overrides: Sequence[str] = ()) -> Machine:

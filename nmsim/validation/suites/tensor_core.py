@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from nmsim.arch.machine import Machine
+from nmsim.validation.instruction_rows import compare_instructions
 from nmsim.validation.measured import Comparison, Context, Measured
 from nmsim.validation.tabular import DATA, Line, read_lines
 
@@ -21,7 +22,9 @@ COLUMNS = ("id", "instr", "ptx_shape", "ab_dtype", "cd_dtype", "completion_laten
 
 
 def measure(context: Context) -> Measured:
-    """Each row's latency, and its throughput at 4 and 8 warps where it was published."""
+    """Each row's latency, and its throughput at 4 and 8 warps where it was published; or the rows of `context.data`."""
+    if context.data:
+        return Measured(tuple(compare_instructions(context, context.data)))
     machine = context.machine(ARCH)
     found: list[Comparison] = []
     left_out: list[str] = []
