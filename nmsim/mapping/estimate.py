@@ -1,7 +1,8 @@
 """How long a kernel would take, in closed form: only to rank kernels by; the machine simulates the promising ones.
 
 Known to it: which unit bounds a k-tile on its SM, how many CTAs really share one, waves, what a split reduction adds, the bytes that
-L2 and DRAM move at least, and the joules that the board's limit lets through. Not known: queues, what the L2 holds, edges of tiles.
+L2 and DRAM move at least, what a raster band reads again of an operand that is too large for the L2, and the joules that the board's
+limit lets through. Not known: queues, what else the L2 holds, edges of tiles.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from nmsim.mapping.ctas import count_ctas
 from nmsim.mapping.plan import MainloopKey
 from nmsim.mapping.problem import Problem
 from nmsim.rules.fragments import Fragments, strip_bytes, strips_of
+from nmsim.units import element_bits
 
 _FIRST_OPERANDS_CYCLES = 700
 """An unloaded way of the first operands from DRAM, and the fill of the pipe."""
@@ -42,6 +44,7 @@ def estimator(
     from_l2 = l2_bytes_per_k_tile(key, problem.groups[0], spec.kernels.cluster)
     l2 = k_tiles * from_l2 / spec.l2.bandwidth_gb_per_s * cycles_per_ns
     dram = stored / spec.dram.bandwidth_gb_per_s * cycles_per_ns
+    walked, again = _walk(spec, problem, key, occupancy)
     chip_pj, dram_pj = _energy_pj(spec, key, fragments, mma, from_l2, k_tiles, stored)
     hand_over = epilogue + strips_of(key) * spec.l2.near_latency_cycles + spec.kernels.split_k_handover_ns * cycles_per_ns
     periods = [_k_tile_cycles(spec, key, fragments, mma, sharing) for sharing in range(1, occupancy + 1)]
@@ -53,11 +56,29 @@ def estimator(
         exposed = waves if occupancy == 1 else 1 + _EXPOSED_WAVE * (waves - 1)
         work = tiles / sms * cta if stream_k else per_sm * cta
         mainloop = work + exposed * (spec.sm.cta_launch_cycles + _FIRST_OPERANDS_CYCLES + epilogue)
-        all_of_it = max(mainloop + _EXPOSED_DRAM * dram, _FIRST_OPERANDS_CYCLES + max(l2, dram))
+        fetched_again = (
+            again if walked / slices > spec.l2.capacity_bytes / (spec.l2.partitions if spec.l2.copies_far_blocks else 1) else 0.0
+        )
+        from_dram = dram + fetched_again / spec.dram.bandwidth_gb_per_s * cycles_per_ns
+        all_of_it = max(mainloop + _EXPOSED_DRAM * dram, _FIRST_OPERANDS_CYCLES + max(l2, from_dram))
         idle = work - tiles * slices / sms * cta if per_sm > 1 else 0.0  # the limit holds while all SMs are at work
         return idle + _cycles_under_limit(spec, all_of_it - idle, chip_pj, dram_pj) + (slices - 1 + stream_k) * hand_over
 
     return cycles
+
+
+def _walk(spec: GpuSpec, problem: Problem, key: MainloopKey, occupancy: int) -> tuple[float, float]:
+    """Bytes of the operand that a band of the raster walks along (A, of the first group), and those that bands after the first read again.
+
+    They come from DRAM again where a slice of K of that operand does not stay in the L2. A launch that covers whole columns of tiles
+    at once walks along several bands together.
+    """
+    group, (tile_m, tile_n, tile_k) = problem.groups[0], key.cta_tile
+    tiles_m, tiles_n = -(-group.m // tile_m), -(-group.n // tile_n)
+    of_a = key.copy_bytes - tile_n * tile_k * element_bits(key.dtype) // 8
+    walked = float(tiles_m * of_a * -(-group.k // tile_k))
+    width = max(spec.kernels.raster_width_for(compressed=problem.pattern is not None), spec.sm.count * occupancy // tiles_m, 1)
+    return walked, walked * (-(-tiles_n // width) - 1)
 
 
 def k_tiles_of(problem: Problem, tile: tuple[int, int, int]) -> int:

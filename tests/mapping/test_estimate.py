@@ -18,6 +18,7 @@ from nmsim.mapping.problem import Problem
 from nmsim.run.kernel import run_kernel
 from nmsim.run.single import what_if_gemm
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.workload.catalogue import linear_gemms
 
 ARCH_CONFIGS = Path(__file__).resolve().parents[2] / "arch_configs"
 PATTERNS = (None, "2:4", "1:4", "1:8", "1:16")
@@ -102,3 +103,17 @@ def test_of_a_long_kernel_the_estimate_is_near_the_simulated_cycles(arch: str) -
         one = rank(spec, problem_of(spec, 4096, 4096, 4096, pattern))[0]
         simulated = run_kernel(spec, build_plan(spec, one), spec.clock.top_mhz).cycles
         assert simulated == pytest.approx(estimate(spec, one), rel=0.15), (pattern, one.key.cta_tile, one.split_k)
+
+
+def test_a_walk_over_more_than_the_l2_holds_is_known_to_the_ranking() -> None:
+    """Narrow bands read a weight of 150 MB again and again: cut in slices of K it stays in 72 MB, and wide bands need no cut."""
+    spec = load_gpu(ARCH_CONFIGS / "ada.yaml")
+    problem = lower_nm(linear_gemms("fc", 16384, 16384, 16384, "int8")[0], "b", NMPattern(2, 4))
+    wide = spec.model_copy(update={"kernels": spec.kernels.model_copy(update={"nm_raster_width": 8})})
+    roomy = spec.model_copy(update={"l2": spec.l2.model_copy(update={"capacity_bytes": 4 * spec.l2.capacity_bytes})})
+    walked = rank(spec, problem)[0]
+    assert walked.split_k > 1
+    for better in (wide, roomy):
+        best = rank(better, problem)[0]
+        assert best.split_k == 1
+        assert best.estimate_cycles < walked.estimate_cycles
