@@ -87,6 +87,13 @@ def test_metadata_are_nine_sixteenths_with_the_values_in_every_type_but_int8(pat
             assert kept / (group.m * bits) == (0.625 if mma.dtype == "int8" else 0.5625)
 
 
+def test_an_l2_of_hopper_gives_the_same_a_memory_controller_on_every_card(arch_configs: Path) -> None:
+    """Ten controllers on the H100 and twelve on the H200, half a stack of memory each, whatever the slices are cut into."""
+    h100, h200 = (load_gpu(arch_configs / f"hopper{name}.yaml").l2 for name in ("", "_h200"))
+    assert h100.clock_mhz == h200.clock_mhz
+    assert h200.bandwidth_gb_per_s / 12 == pytest.approx(h100.bandwidth_gb_per_s / 10, rel=1e-3)
+
+
 def test_the_a100_runs_no_other_patterns(a100: GpuSpec) -> None:
     assert {(mma.dtype, mma.pattern) for mma in a100.tensor_core.mma if mma.nm} == {
         ("fp16", "2:4"), ("bf16", "2:4"), ("int8", "2:4"), ("tf32", "1:2")
