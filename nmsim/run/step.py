@@ -187,8 +187,8 @@ class Simulator:
         if key not in self._boost:
             spec = self.spec
             require_memory(spec.dram, name, bytes_read + bytes_written)
-            plan = plan_stream("stream", bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes)
-            self._boost[key] = run_at(spec, plan, spec.clock.boost_mhz, self.options)
+            plan = plan_stream("stream", bytes_read, bytes_written, flops, spec.l2.block_bytes, spec.dram.interleave_bytes, spec.sm.count)
+            self._boost[key] = run_at(spec, plan, spec.clock.top_mhz, self.options)
         return self._boost[key]
 
     @staticmethod
