@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nmsim.arch.spec import GpuSpec
-from nmsim.energy.model import average_power_w
+from nmsim.energy.model import average_power_w, static_energy_j, total_energy_j
 from nmsim.errors import InputError
 from nmsim.mapping.lower import lower_dense, lower_nm
 from nmsim.mapping.problem import Problem
@@ -114,8 +114,10 @@ def gemm_result(
 ) -> GemmResult:
     """What is said of a run beside its dense form. `what` names it where it is slower; `more_launches` were needed besides the one."""
     energy = kernel_energy(spec, run)
-    launch_us = energy.launch_us + more_launches * spec.launch.kernel_us
-    time_us, dense_us = energy.time_us + launch_us - energy.launch_us, kernel_energy(spec, dense).time_us
+    more_us = more_launches * spec.launch.kernel_us
+    launch_us, time_us, dense_us = energy.launch_us + more_us, energy.time_us + more_us, kernel_energy(spec, dense).time_us
+    by_unit_j = {**energy.by_unit_j, "static": static_energy_j(spec.power, time_us)}
+    energy_j = total_energy_j(by_unit_j)
     bound = bound_of(run.busy_cycles, run.stall_cycles, launch_us * run.clock_mhz)
     if run is not dense and time_us > dense_us:
         waiting = waiting_share(run.cycles, run.busy_cycles, run.stall_cycles)
@@ -126,8 +128,8 @@ def gemm_result(
         compute_cycles=compute_cycles(spec, run, options),
         clock_mhz=run.clock_mhz,
         time_us=time_us,
-        energy_j=energy.energy_j,
-        power_w=average_power_w(energy.energy_j, time_us),
+        energy_j=energy_j,
+        power_w=average_power_w(energy_j, time_us),
         executed_tflops=2 * counters.executed_macs / time_us / 1e6,
         dense_equivalent_tflops=2 * gemm.macs / time_us / 1e6,
         speedup_vs_dense=dense_us / time_us,
@@ -148,7 +150,7 @@ def gemm_result(
         launch_us=launch_us,
         split_k=run.plan.split_k,
         occupancy=run.plan.occupancy,
-        energy_by_unit_j=dict(energy.by_unit_j),
+        energy_by_unit_j=by_unit_j,
         notes=notes + run.plan.notes,
         longest_cta_cycles=run.longest_cta_cycles,
     )

@@ -115,6 +115,11 @@ def test_a_launch_a_tile_costs_a_launch_a_tile(spec: GpuSpec) -> None:
     one, many = (simulate_tile_wise(spec, gemm, TileWiseShape(128, 512, 256, streams=streams), None, OPTIONS) for streams in (False, True))
     assert many.launch_us == pytest.approx(one.launch_us + 3 * spec.launch.kernel_us)
     assert many.cycles == one.cycles
+    waited_j = spec.power.static_w * 3 * spec.launch.kernel_us * 1e-6
+    assert many.energy_j == pytest.approx(one.energy_j + waited_j)
+    assert many.energy_by_unit_j["static"] == pytest.approx(spec.power.static_w * many.time_us * 1e-6)
+    assert sum(many.energy_by_unit_j.values()) == pytest.approx(many.energy_j)
+    assert many.power_w == pytest.approx(many.energy_j / many.time_us * 1e6)
 
 
 @pytest.mark.parametrize(("shape", "path"), [((128, 0, 8), "--keep-n"), ((128, 8, 999), "--keep-k"), ((0, 8, 8), "--tile")])
