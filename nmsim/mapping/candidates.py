@@ -89,7 +89,7 @@ def rank(spec: GpuSpec, problem: Problem, keep: int = 3, *, stream_k: bool = Fal
         )
     found = []
     shortest = min(group.k for group in problem.groups)
-    for tile in spec.kernels.tiles_for(compressed=problem.pattern is not None):
+    for tile in (*problem.tiles, *spec.kernels.tiles_for(compressed=problem.pattern is not None)):
         mma = best_mma(spec, problem.dtype, pattern, tile)
         if mma is None or (tile.dtypes and problem.dtype not in tile.dtypes):
             continue

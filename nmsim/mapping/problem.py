@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nmsim.arch.spec import TileSpec
 from nmsim.sparsity.encoding import GroupCode
 from nmsim.sparsity.pattern import NMPattern
 
@@ -64,3 +65,5 @@ class Problem:
     notes: tuple[str, ...] = ()
     code: GroupCode | None = None
     """How a group of a compressed operand A is written down in E; None for a dense kernel."""
+    tiles: tuple[TileSpec, ...] = ()
+    """Kernel templates that were written for it, beside those of the machine's library."""

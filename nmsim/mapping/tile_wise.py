@@ -76,6 +76,15 @@ def even_plan(k: int, n: int, tile_width: int, keep_n: int, keep_k: int) -> Tile
     return TileWisePlan(tile_width, columns, rows)
 
 
+def thinned(plan: TileWisePlan, share: float) -> TileWisePlan:
+    """The plan with `share` of each tile's kept rows, evenly spread among them, and at least one: to the nearest row."""
+    rows = np.zeros_like(plan.rows)
+    for tile, kept in enumerate(map(np.flatnonzero, plan.rows)):
+        count = max(1, round(share * len(kept))) if len(kept) else 0
+        rows[tile, kept[np.arange(count) * len(kept) // max(1, count)]] = True
+    return TileWisePlan(plan.tile_width, plan.columns, rows)
+
+
 def tiles_of(plan: TileWisePlan) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """(kept columns n_j, indices of the kept rows) of each tile that keeps anything."""
     kept = int(plan.columns.sum())
@@ -156,7 +165,7 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
             tensors.append(weight)
             groups.append(Group(pixels_out, width, len(rows), (view_x, View(weight.name, box.ROWS, 1, bits)), view_d))
         elif gemm.phase == "backward_data":
-            of_tile = _residue_products(gemm, conv, index, width, channels, row_bytes(offset, bits), shared=shared)
+            of_tile = residue_products(gemm, conv, index, width, channels, (row_bytes(offset, bits), 0), shared=shared)
             tensors += [weight for weight, _ in of_tile]
             groups += [group for _, group in of_tile]
         else:
@@ -168,22 +177,22 @@ def _convolution(gemm: Gemm, whole: ConvGeometry, plan: TileWisePlan) -> tuple[l
     return tensors, groups
 
 
-def _residue_products(
-    gemm: Gemm, conv: ConvGeometry, tile: int, width: int, channels: int, byte_offset: int, *, shared: bool
+def residue_products(
+    gemm: Gemm, conv: ConvGeometry, tile: int, width: int, channels: int, byte_offsets: tuple[int, int], *, shared: bool
 ) -> list[tuple[Tensor, Group]]:
     """One tile's weight and product for each residue of the stride: `width` columns of dY under its taps, into `channels` of dX.
 
-    `shared`: other tiles add to the same pixels.
+    `byte_offsets` are where the tile's part begins in a pixel of dY and in one of dX; `shared`: other tiles add to the same channels.
     """
     bits, out_bits = element_bits(gemm.dtype), element_bits(gemm.out_dtype)
     found: list[tuple[Tensor, Group]] = []
     for residue in residues(conv):
         k = residue.taps * width
         weight = Tensor(f"W{tile}.{len(found)}", channels, row_bytes(k, bits))
-        fields = gradient_under_taps(conv, residue, width, bits) | {box.BYTE_OFFSET: byte_offset}
+        fields = gradient_under_taps(conv, residue, width, bits) | {box.BYTE_OFFSET: byte_offsets[0]}
         view_dy = View("dY", pixel_kind(box.PIXELS_X, fields, residue.taps), 0, bits, fields=fields)
         operands = (view_dy, View(weight.name, box.ROWS, 1, bits))
-        written = input_pixels(conv, residue, channels, out_bits)
+        written = input_pixels(conv, residue, channels, out_bits) | {box.BYTE_OFFSET: byte_offsets[1]}
         view_d = View("D", pixel_kind(box.PIXELS_X, written), 0, out_bits, fields=written)
         pixels = conv.batch * residue.rows * residue.columns
         found.append((weight, Group(pixels, channels, k, operands, view_d, accumulate=shared)))
