@@ -154,8 +154,7 @@ def _products(key: str, pattern: str, kernels: pd.DataFrame) -> pd.DataFrame:
 
 def _pruned(key: str, kernels: pd.DataFrame) -> pd.DataFrame:
     """A point's rows of `Study.pruned`."""
-    sparse = kernels[kernels["ran_sparse"]]
-    kept = {scheme: kept_density(rows["reason"]) for scheme, rows in sparse.groupby("scheme", sort=False)}
+    kept = {scheme: kept_density(rows["reason"]) for scheme, rows in kernels.groupby("scheme", sort=False)}
     found = pruned_products(kernels)
     return found.assign(point_key=key, kept=found["scheme"].map(kept).astype(float))
 

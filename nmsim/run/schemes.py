@@ -12,9 +12,10 @@ from nmsim.mapping.problem import Problem
 from nmsim.mapping.tile_wise import lower_tile_wise
 from nmsim.run.native import native_pattern
 from nmsim.sparsity.pattern import NMPattern
+from nmsim.sparsity.tile_wise import kept_macs
 from nmsim.workload.gemm import Gemm, Operand
 from nmsim.workload.legality import is_attention_product, usable_structure
-from nmsim.workload.trace import Trace
+from nmsim.workload.trace import TileWisePlan, Trace
 
 SCHEMES = ("traced", "dense", "tile_wise")
 DEFAULT_TILE_WISE_DENSITY = "1/2"
@@ -41,7 +42,7 @@ def lower(spec: GpuSpec, trace: Trace, gemm: Gemm, scheme: str) -> Lowered:
         return _traced(spec, trace, gemm)
     if scheme == "tile_wise":
         return _tile_wise(trace, gemm)
-    return _dense(gemm, "dense baseline")
+    return dense_product(gemm, "dense baseline")
 
 
 def tile_wise_density(trace: Trace) -> str:
@@ -50,9 +51,23 @@ def tile_wise_density(trace: Trace) -> str:
     return own if own is not None and own in trace.tile_wise else DEFAULT_TILE_WISE_DENSITY
 
 
-def _dense(gemm: Gemm, reason: str) -> Lowered:
+def dense_product(gemm: Gemm, reason: str) -> Lowered:
+    """The GEMM with nothing left out, for a reason."""
     problem = lower_dense(gemm) if gemm.conv is None else lower_convolution(gemm, None)
     return Lowered(problem, ("dense", _shape(gemm)), False, reason, "dense")
+
+
+def compressed(spec: GpuSpec, gemm: Gemm, side: str, pattern: NMPattern, reason: str) -> Lowered:
+    """The GEMM with operand `side` ("a" or "b") compressed to a pattern that the machine holds."""
+    code = spec.metadata_code(gemm.dtype, pattern)
+    problem = lower_nm(gemm, side, pattern, code) if gemm.conv is None else lower_convolution(gemm, pattern, code)
+    return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern), compressed=side)
+
+
+def in_tiles(gemm: Gemm, plan: TileWisePlan, reason: str) -> Lowered:
+    """The tiles of a plan as gathered dense products."""
+    key = ("tile_wise", _shape(gemm), plan.columns.tobytes(), plan.rows.tobytes())
+    return Lowered(lower_tile_wise(gemm, plan), key, True, reason, "dense", tile_wise=True)
 
 
 def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
@@ -72,22 +87,20 @@ def _traced(spec: GpuSpec, trace: Trace, gemm: Gemm) -> Lowered:
                 f"operand {side} ({operand.role}) is read tap by tap: of a convolution, W or backward_weight's dY can be compressed"
             )
             continue
-        length, taps = _reduction(gemm, operand)
+        length, taps = reduction_of(gemm, operand)
         native = native_pattern(spec, gemm.dtype, verdict.pattern, length, taps)
         if native.pattern is None:
             refused.append(native.reason)
         else:
             usable.append((native.pattern, side, "; ".join(filter(None, (verdict.reason, native.reason)))))
     if not usable:
-        return _dense(gemm, "; ".join(refused) or _no_structure(gemm))
+        return dense_product(gemm, "; ".join(refused) or _no_structure(gemm))
     usable.sort(key=lambda found: found[0].density)
     pattern, side, reason = usable[0]
     if len(usable) > 1:
         other = gemm.b if usable[1][1] == "b" else gemm.a
         reason += f"; operand {usable[1][1]} ({other.role}) is {usable[1][0]} too, and one of two can be compressed"
-    code = spec.metadata_code(gemm.dtype, pattern)
-    problem = lower_nm(gemm, side, pattern, code) if gemm.conv is None else lower_convolution(gemm, pattern, code)
-    return Lowered(problem, ("nm", str(pattern), side, _shape(gemm)), True, reason, str(pattern), compressed=side)
+    return compressed(spec, gemm, side, pattern, reason)
 
 
 def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:
@@ -95,12 +108,10 @@ def _tile_wise(trace: Trace, gemm: Gemm) -> Lowered:
     plans = trace.tile_wise.get(density, {})
     plan = plans.get(gemm.module)
     if plan is None or is_attention_product(gemm):
-        return _dense(gemm, "not pruned tile-wise: no plan for this layer")
-    kept = float(plan.rows[:, :].mean() * plan.columns.mean()) if plan.rows.size else 0.0
+        return dense_product(gemm, "not pruned tile-wise: no plan for this layer")
+    kept = kept_macs(plan.columns, plan.rows, plan.tile_width) / (plan.columns.size * plan.rows.shape[1])
     reason = f"tile-wise at density {density} over the network, {kept:.0%} of this layer: {len(plan.rows)} tiles of {plan.tile_width}"
-    problem = lower_tile_wise(gemm, plan)
-    key = ("tile_wise", _shape(gemm), plan.columns.tobytes(), plan.rows.tobytes())
-    return Lowered(problem, key, True, reason, "dense", tile_wise=True)
+    return in_tiles(gemm, plan, reason)
 
 
 def is_pruned_tile_wise(trace: Trace, gemm: Gemm) -> bool:
@@ -123,7 +134,7 @@ def _compressible(gemm: Gemm, side: str, operand: Operand) -> bool:
     return operand.role == "weight" or (gemm.phase == "backward_weight" and side == "a")
 
 
-def _reduction(gemm: Gemm, operand: Operand) -> tuple[int, int]:
+def reduction_of(gemm: Gemm, operand: Operand) -> tuple[int, int]:
     """(length of the reduction that groups must fit in, how many of them): one filter tap of a convolution at a time."""
     if gemm.conv is None or operand.role != "weight":
         return gemm.k, 1

@@ -14,11 +14,11 @@ from nmsim.result.rows import KernelRow
 from nmsim.rules.stalls import STALL_NAMES
 from nmsim.run.bound import bound_of
 from nmsim.run.choice import IN_ORDER, RunOptions, best_kernel, compute_cycles, run_at
-from nmsim.run.formats import FORMATS, lower_format, recorded_remainder
+from nmsim.run.formats import FALLS_BACK, FORMATS, lower_format, recorded_remainder
 from nmsim.run.in_order import run_in_order, tensor_names
 from nmsim.run.kernel import KernelRun
 from nmsim.run.power import clock_under_limit, kernel_energy
-from nmsim.run.schemes import Lowered, is_pruned_tile_wise, lower
+from nmsim.run.schemes import Lowered, lower
 from nmsim.units import element_bits
 from nmsim.workload.gemm import Gemm
 from nmsim.workload.trace import Operator, SparsifyPass, Trace
@@ -82,42 +82,53 @@ class Simulator:
         works = []
         for index, gemm in enumerate(trace.gemms):
             progress(index, len(trace.gemms), f"{scheme} {gemm.id}")
-            if scheme in FORMATS or (scheme == "traced" and recorded_remainder(trace, gemm)):
-                works += self._format_works(trace, gemm, scheme)
-                continue
-            works.append(self._gemm_work(trace, gemm, scheme))
-            works += self._transposition_works(gemm, works[-1])
-            in_tiles = scheme == "tile_wise" or (scheme == "traced" and is_pruned_tile_wise(trace, gemm))
-            if in_tiles and works[-1].ran_sparse and gemm.phase == "backward_data":
-                works.append(self._zeroing_work(gemm))
+            works += self._product_works(trace, gemm, scheme)
         return works
+
+    def _product_works(self, trace: Trace, gemm: Gemm, scheme: str) -> list[Work]:
+        """A GEMM and its passes; dense where those take less time, if the scheme is one that then would run so."""
+        works = self._works_of(trace, gemm, scheme)
+        if scheme not in FALLS_BACK or not works[0].ran_sparse:
+            return works
+        dense = self._works_of(trace, gemm, "dense")
+        ratio = self._time_us(works) / self._time_us(dense)
+        if ratio <= 1:
+            return works
+        reason = f"{works[0].reason}; this takes {ratio:.2f} times as long as dense here, so it runs dense"
+        return [replace(dense[0], reason=reason), *dense[1:]]
+
+    def _works_of(self, trace: Trace, gemm: Gemm, scheme: str) -> list[Work]:
+        """A GEMM as a scheme has it: the product first, then its passes."""
+        if scheme in FORMATS or (scheme == "traced" and recorded_remainder(trace, gemm)):
+            return self._format_works(trace, gemm, scheme)
+        lowered = lower(self.spec, trace, gemm, scheme)
+        return [*self._lowered_works(gemm, lowered), *self._zeroing_works(gemm, lowered)]
 
     def _format_works(self, trace: Trace, gemm: Gemm, scheme: str) -> list[Work]:
         """A GEMM in another sparse format: on the tensor cores, and what the CUDA cores do of it."""
         formatted = lower_format(self.spec, trace, gemm, scheme)
         tensor, cuda, works = formatted.tensor, formatted.cuda, []
-        shape = gemm.m, gemm.n, gemm.k, gemm.l
         if tensor is not None:
-            run, sparse = self._best(tensor), tensor.ran_sparse
-            names = tuple((gemm.id, one.name) for one in tensor.problem.tensors)
-            about = sparse, formatted.reason, tensor.native, run.plan.name, run
-            works.append(Work(gemm.id, gemm.module, "gemm", gemm.phase, shape, gemm.repeat, 1, *about, tensors=names))
-            if sparse and gemm.phase == "backward_data" and scheme != "block_sparse":
-                works.append(self._zeroing_work(gemm))
+            works += self._lowered_works(gemm, replace(tensor, reason=formatted.reason))
+            works += self._zeroing_works(gemm, tensor)
         if cuda is not None:
             run = self._stream(cuda.name, cuda.bytes_read, cuda.bytes_written, cuda.flops)
             identifier, kind = (gemm.id, "gemm") if tensor is None else (f"{gemm.id}:{cuda.name}", "pass")
+            shape = gemm.m, gemm.n, gemm.k, gemm.l
             about = True, formatted.reason, "dense", cuda.name, run
             works.append(Work(identifier, gemm.module, kind, gemm.phase, shape, gemm.repeat, 1, *about))
         return works
 
-    def _zeroing_work(self, gemm: Gemm) -> Work:
-        """Zeroing dX, to which the tiles then add: a row that no tile keeps would hold garbage, and the first tile may not keep it."""
+    def _zeroing_works(self, gemm: Gemm, product: Lowered) -> list[Work]:
+        """Zeroing dX, to which tiles then add: a row that no tile keeps would hold garbage, and the first tile may not keep it."""
+        if gemm.phase != "backward_data" or not product.tile_wise:
+            return []
         nbytes = gemm.m * gemm.n * gemm.l * element_bits(gemm.out_dtype) // 8
         name = "zero_dX"
         run = self._stream(name, 0, nbytes, 0)
         reason = f"dX of {gemm.id} is zeroed before its tiles add to it"
-        return Work(f"{gemm.id}:{name}", gemm.module, "pass", gemm.phase, (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", name, run)
+        about = False, reason, "none", name, run
+        return [Work(f"{gemm.id}:{name}", gemm.module, "pass", gemm.phase, (0, 0, 0, 0), gemm.repeat, 1, *about)]
 
     def _transposition_works(self, gemm: Gemm, product: Work) -> list[Work]:
         """Transposed copies of the operands of a type that the hardware can't transpose on load, one pass each."""
@@ -135,15 +146,10 @@ class Simulator:
                 works.append(Work(identifier, gemm.module, "pass", "other", (0, 0, 0, 0), gemm.repeat, 1, False, reason, "none", name, run))
         return works
 
-    def _gemm_work(self, trace: Trace, gemm: Gemm, scheme: str) -> Work:
-        lowered = lower(self.spec, trace, gemm, scheme)
+    def _lowered_works(self, gemm: Gemm, lowered: Lowered) -> list[Work]:
+        """A product on the tensor cores, and the transposed copies that it needs."""
         run = self._best(lowered)
-        if scheme == "tile_wise" and lowered.ran_sparse:
-            dense = lower(self.spec, trace, gemm, "dense")
-            if self._best(dense).cycles < run.cycles:
-                reason = f"{lowered.reason}; slower than dense here, so it runs dense"
-                lowered, run = replace(dense, reason=reason), self._best(dense)
-        return Work(
+        work = Work(
             identifier=gemm.id,
             module=gemm.module,
             kind="gemm",
@@ -158,6 +164,11 @@ class Simulator:
             run=run,
             tensors=tensor_names(gemm, lowered),
         )
+        return [work, *self._transposition_works(gemm, work)]
+
+    def _time_us(self, works: Sequence[Work]) -> float:
+        """Of a step, launches included, at the clock that the works were run at."""
+        return sum(work.launches / work.steps_between * kernel_energy(self.spec, work.run).time_us for work in works)
 
     def _best(self, lowered: Lowered) -> KernelRun:
         """The kernel that runs a problem, simulated once."""

@@ -16,7 +16,7 @@ from nmsim.result.rows import Ceilings, KernelRow, SchemeTotal, SimulationResult
 from nmsim.result.totals import phase_totals, scheme_totals
 from nmsim.run.bound import OVERHEAD_SHARE, waiting_share, why_slower
 from nmsim.run.choice import RunOptions
-from nmsim.run.formats import FORMATS
+from nmsim.run.formats import FORMATS, plan_densities
 from nmsim.run.schemes import SCHEMES, tile_wise_density
 from nmsim.run.step import Progress, Simulator
 from nmsim.sparsity.pattern import NMPattern
@@ -100,7 +100,7 @@ def trace_key(trace: Trace) -> str:
                     module: [plan.tile_width, plan.columns.tobytes().hex(), plan.rows.tobytes().hex()] for module, plan in plans.items()
                 }
                 for density, plans in trace.tile_wise.items()
-                if density == tile_wise_density(trace)
+                if density in plan_densities(trace)
             },
         }
     )

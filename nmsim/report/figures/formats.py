@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nmsim.report.formats import kept_density, pruned_products
+from nmsim.report.formats import EXECUTED, kept_density, pruned_products, with_executed
 from nmsim.report.kernels import kernel_frame, schemes_of
 from nmsim.report.labels import density_text, phase_name, scheme_name, shorten, times
 from nmsim.report.style import INK, QUIET, new_figure, scheme_colour
@@ -26,26 +26,29 @@ MAX_NAME = 24
 FINE_TICKS = (0.75, 1, 1.5)
 """Where all formats are about as fast as dense."""
 TICKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32)
-COLUMNS = ["scheme", "name", "density", "part", "dense_time_us", "time_us", "speedup_vs_dense", "ran_sparse", "held_out_accuracy"]
+TIMES = ["dense_time_us", "time_us", "speedup_vs_dense"]
+COLUMNS = ["scheme", "name", "density", "part", *TIMES, "executed_share", "ran_sparse", "held_out_accuracy"]
 
 
 def data(result: SimulationResult) -> pd.DataFrame:
     """A row a scheme other than dense x part (`step`, then the phases of the pruned layers), by the speed-up of the step.
 
-    `density` is the share of the pruned layers' weights that the scheme keeps, missing where nothing says it; `held_out_accuracy` is
-    missing where nobody trained the format. Empty where dense was not simulated, or nothing else, or nothing ran sparse.
+    `density` is the share of the pruned layers' weights that the scheme keeps, missing where nothing says it; `executed_share` the MACs
+    that their products execute over those that dense executes, both with their padding (of a step: of its pruned layers);
+    `held_out_accuracy` is missing where nobody trained the format. Empty where dense was not simulated, or nothing else, or nothing
+    ran sparse.
     """
-    kernels = kernel_frame(result)
+    kernels = with_executed(kernel_frame(result))
     schemes = [scheme for scheme in schemes_of(result) if scheme != "dense"]
     products = pruned_products(kernels) if len(kernels) else pd.DataFrame()
     if not schemes or "dense" not in result.total or products.empty:
         return pd.DataFrame(columns=COLUMNS)
     sums = {(row["scheme"], row["phase"]): row for row in products.to_dict("records")}
-    sparse = kernels[kernels["ran_sparse"]]
+    executed = products.groupby("scheme")[EXECUTED].sum()
     records = []
     for scheme in sorted(schemes, key=lambda scheme: result.total[scheme].time_us):
-        rows = sparse[sparse["scheme"] == scheme]
-        kept = kept_density(rows["reason"])
+        own_rows = kernels[kernels["scheme"] == scheme]
+        kept, rows = kept_density(own_rows["reason"]), own_rows[own_rows["ran_sparse"]]
         density = _density_of_patterns(rows) if scheme == "traced" and kept is None else kept
         about: dict[str, Any] = {
             "scheme": scheme,
@@ -54,11 +57,12 @@ def data(result: SimulationResult) -> pd.DataFrame:
             "held_out_accuracy": _accuracy(result, scheme),
         }
         step = {"dense_time_us": result.total["dense"].time_us, "time_us": result.total[scheme].time_us, "ran_sparse": len(rows) > 0}
-        records.append(about | {"part": STEP} | step)
+        records.append(about | {"part": STEP, "executed_share": executed[scheme] / executed["dense"]} | step)
         for phase in PHASES:
             if own := sums.get((scheme, phase)):
-                product = {"dense_time_us": sums["dense", phase]["time_us"], "time_us": own["time_us"], "ran_sparse": own["ran_sparse"]}
-                records.append(about | {"part": phase} | product)
+                dense = sums["dense", phase]
+                product = {"dense_time_us": dense["time_us"], "time_us": own["time_us"], "ran_sparse": own["ran_sparse"]}
+                records.append(about | {"part": phase, "executed_share": own[EXECUTED] / dense[EXECUTED]} | product)
     frame = pd.DataFrame(records)
     return frame.assign(speedup_vs_dense=frame["dense_time_us"] / frame["time_us"])[COLUMNS]
 
