@@ -56,12 +56,13 @@ def validate(
     from nmsim.cli.progress import announce_engine, simulation_progress
     from nmsim.validation.ablation import ablate, as_plain_rows
     from nmsim.validation.measured import QUICK_MACS, Context
+    from nmsim.validation.own_data import suite_of
     from nmsim.validation.run import as_plain_data, run_suites
 
-    own = [name.replace("-", "_") for name in suites or ["gemm"]]
+    own = [name.replace("-", "_") for name in suites or ([suite_of(data)] if data else [])]
     if data is not None and own not in (["gemm"], ["tensor_core"]):
         problem = "your own data are times of GEMMs or of matrix instructions"
-        raise InputError(problem, path="--data", value=str(data), fix="name the suite gemm, or none, or the suite tensor_core")
+        raise InputError(problem, path="--data", value=str(data), fix="name the suite gemm or tensor_core, or none")
     announce_engine(engine)
     with simulation_progress() as progress:
         context = Context(tuple(overrides or ()), engine, QUICK_MACS if quick else None, data=data, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from nmsim.arch.machine import Machine
 from nmsim.errors import InputError
@@ -12,6 +13,15 @@ from nmsim.validation.tabular import Line
 
 COLUMN_OF_OPTION = {f"--{column.replace('_', '-')}": column for column in ("dtype", "out_dtype", "l2", "m", "n", "k", "warps")}
 """Cells behind what is refused as an option."""
+
+
+def suite_of(path: Path) -> str:
+    """The suite that a user's file is for, by its first line: instructions are told by `iteration_cycles`; else GEMMs, or no such file."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            return "tensor_core" if "iteration_cycles" in stream.readline() else "gemm"
+    except OSError:
+        return "gemm"
 
 
 def machine_of_line(context: Context, line: Line, arch: str, overrides: Sequence[str] = ()) -> Machine:

@@ -63,6 +63,17 @@ def test_own_data_are_shown_and_not_judged(tmp_path: Path, capsys: pytest.Captur
     assert suite["verdicts"] == []
 
 
+def test_own_instructions_are_told_from_own_gemms_by_their_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("id,arch,shape,measures,warps,chains,iteration_cycles\nx,ampere.yaml,m16n8k16,latency,1,1,24.7\n")
+    for named in ([], ["tensor-core"]):
+        assert main(["validate", *named, "--data", str(file), "--json"]) == 0
+        (suite,) = json.loads(capsys.readouterr().out)["suites"]
+        assert [(row["row"], row["published"], row["simulated"]) for row in suite["rows"]] == [("x", 24.7, 25)]
+    assert main(["validate", "gemm", "--data", str(file)]) == 2
+    assert "lacks the column 'm'" in capsys.readouterr().err
+
+
 def test_out_writes_tables_figures_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "mine.csv", tmp_path / "deep" / "out"
     file.write_text(MINE)
