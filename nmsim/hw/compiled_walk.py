@@ -39,7 +39,7 @@ def ring_place(loop, slot, k_tile):
     return slot * loop[LOOP_RING] + (k_tile & (loop[LOOP_RING] - 1))
 
 
-@routine
+@rule
 def load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, now):
     """Ask for all operands of a k-tile, the next one of the CTA; leaves its landing and parts in the ring."""
     rows, operands, _, gather, _ = tables
