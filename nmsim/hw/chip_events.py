@@ -95,7 +95,7 @@ class Chip:
         return L2(self._t, self.dram, self._plan.tensors.tolist(), dirty_strangers)
 
     def _build_sm(self, index: int) -> Sm:
-        return Sm(index, self._t, self.l2, self._mainloop)
+        return Sm(index, self._t, self.l2, self._mainloop, self._gather)
 
     def _launch_first(self) -> None:
         """A CTA for every slot, SM by SM."""
@@ -172,7 +172,7 @@ class Chip:
         """(descriptor, box, bytes) of rows [m0, m1) of a CTA's output tile."""
         t = self._outputs[row[GROUP]]
         x0, x1, y0, y1 = side(t[DIMENSION], m0, m1, row[N0], row[N1])
-        return t, operand_box(t, self._gather, x0, x1, y0, y1, row[BATCH]), operand_bytes(t, x1 - x0, y1 - y0)
+        return t, operand_box(t, x0, x1, y0, y1, row[BATCH]), operand_bytes(t, x1 - x0, y1 - y0)
 
     def _release(self, tile: int, slice_: int) -> None:
         """Let the next slice of this output tile go on once it can see the semaphore."""
@@ -199,7 +199,7 @@ class Chip:
         landed, parts = -1, [0]
         for t in self._operands[row[GROUP]]:
             x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
-            box = operand_box(t, self._gather, x0, x1, k0, k1, row[BATCH])
+            box = operand_box(t, x0, x1, k0, k1, row[BATCH])
             data, data_parts = sm.load(self._env.tick, t, box, operand_bytes(t, x1 - x0, k1 - k0))
             if data > landed:
                 landed, parts = data, data_parts

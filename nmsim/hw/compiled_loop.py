@@ -171,12 +171,12 @@ def _fetch(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
 @routine
 def _strip(loop, tables, sms, slot):
     """(descriptor, box, bytes) of a CTA's present strip of its output tile."""
-    rows, _, outputs, gather, _ = tables
+    rows, _, outputs, _, _ = tables
     row = rows[sms.slots[at(slot * SLOT_WORDS + CTA)]]
     t = outputs[row[GROUP]]
     m0, m1 = strip(row[M0], row[M1], loop[LOOP_STRIP_ROWS], sms.slots[at(slot * SLOT_WORDS + STRIP)])
     x0, x1, y0, y1 = side(t[DIMENSION], m0, m1, row[N0], row[N1])
-    box = operand_box(t, gather, x0, x1, y0, y1, row[BATCH])
+    box = operand_box(t, x0, x1, y0, y1, row[BATCH])
     return t, box, operand_bytes(t, x1 - x0, y1 - y0)
 
 
@@ -188,7 +188,7 @@ def _next_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
     there = now
     if rows[cta, SLICE] > 0 or accumulate[rows[cta, GROUP]]:
         t, box, nbytes = _strip(loop, tables, sms, slot)
-        there = load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes)
+        there = load(timing, dram, l2, sms, totals, sm, now, t, tables[3], box, nbytes)
     _wait_for(sms, slot, there + loop[LOOP_EXCHANGE], WRITE)
 
 
@@ -198,7 +198,7 @@ def _write_strip(timing, loop, tables, dram, l2, sms, totals, sm, slot, now):
     rows, place = tables[0], slot * SLOT_WORDS
     cta = sms.slots[at(place + CTA)]
     t, box, nbytes = _strip(loop, tables, sms, slot)
-    end = max(sms.slots[at(place + WRITTEN)], store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes))
+    end = max(sms.slots[at(place + WRITTEN)], store(timing, dram, l2, sms, totals, sm, now, t, tables[3], box, nbytes))
     sms.slots[at(place + WRITTEN)] = end
     sms.slots[at(place + STRIP)] += 1
     if rows[cta, M0] + sms.slots[at(place + STRIP)] * loop[LOOP_STRIP_ROWS] < rows[cta, M1]:

@@ -30,7 +30,7 @@ from nmsim.hw.compiled_state import (
     at,
 )
 from nmsim.hw.timing import TIMING_INDEX
-from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, SHARED_BY, TENSOR, block_range
+from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, SHARED_BY, TENSOR, block_range, block_row
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
 
@@ -63,7 +63,7 @@ def _book(timing, l2, own, partition, now, nbytes):
 
 
 @rule
-def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
+def load_blocks(timing, dram, l2, sms, totals, sm, now, t, gather, blocks, nbytes):
     """`Sm.load` of a range of blocks: (tick at which all have landed, the time of the last by part)."""
     first_row, _, first_column, last_column = blocks
     asked = nbytes if t[SHARED_BY] == 1 else np.int64(at(nbytes + t[SHARED_BY] - 1) // at(t[SHARED_BY]))
@@ -74,9 +74,10 @@ def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
     dram_queue, dram_row, dram_bus = 0, 0, 0
     look_up = l2.scalars[LOOKUPS_EVER]
     l2.scalars[LOOKUPS_EVER] = look_up + count
-    row_block, column_block = first_row, first_column
+    listed, column_block = first_row, first_column
     first_block, block_columns, spread = t[FIRST_BLOCK], t[BLOCK_COLUMNS], t[TENSOR]
     for _ in range(count):
+        row_block = block_row(t, gather, listed)
         block_place = (first_block + row_block * block_columns + column_block) * (mask + 1) * PLACE_WORDS
         home = (row_block + column_block + spread) & mask
         partition, place = own, block_place + own * PLACE_WORDS
@@ -110,7 +111,7 @@ def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
         column_block += 1
         if column_block > last_column:
             column_block = first_column
-            row_block += 1
+            listed += 1
     place = sm * SM_WORDS
     _, port_free, remainder = serve(
         now + timing[_NEAR], sms.sms[at(place + PORT_FREE)], sms.sms[at(place + PORT_REMAINDER)], nbytes, timing[_PORT_RATE]
@@ -124,15 +125,15 @@ def load_blocks(timing, dram, l2, sms, totals, sm, now, t, blocks, nbytes):
 
 
 @routine
-def load(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
+def load(timing, dram, l2, sms, totals, sm, now, t, gather, box, nbytes):
     """`Sm.load` of a box: the tick at which it has landed."""
     if timing[_IDEAL]:
         return now
-    return load_blocks(timing, dram, l2, sms, totals, sm, now, t, block_range(t, box), nbytes)[0]
+    return load_blocks(timing, dram, l2, sms, totals, sm, now, t, gather, block_range(t, gather, box), nbytes)[0]
 
 
 @routine
-def store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
+def store(timing, dram, l2, sms, totals, sm, now, t, gather, box, nbytes):
     """`Sm.store`: the tick at which a box has left the SM."""
     if timing[_IDEAL]:
         return now
@@ -141,12 +142,13 @@ def store(timing, dram, l2, sms, totals, sm, now, t, box, nbytes):
     sms.sms[at(ports + WRITE_FREE)] = last_end
     sms.sms[at(ports + WRITE_REMAINDER)] = remainder
     totals[TOTAL_WRITTEN] += nbytes
-    blocks = block_range(t, box)
+    blocks = block_range(t, gather, box)
     first_row, last_row, first_column, last_column = blocks
     count, share, larger = _shares(blocks, nbytes)
     look_up = l2.scalars[LOOKUPS_EVER]
     l2.scalars[LOOKUPS_EVER] = look_up + count
-    for row_block in range(first_row, last_row + 1):
+    for row in range(first_row, last_row + 1):
+        row_block = block_row(t, gather, row)
         for column_block in range(first_column, last_column + 1):
             block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block
             home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]

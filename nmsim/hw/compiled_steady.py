@@ -235,8 +235,8 @@ def _holds_operands(timing, loop, tables, l2, sms, then):
 def _holds(timing, tables, l2, sms, place, own, t, then):
     row = tables[0][at(sms.slots[at(place + CTA)])]
     x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
-    box = operand_box(t, tables[3], x0, x1, sms.slots[at(place + NEXT_K)], row[K1], row[BATCH])
-    first_row, last_row, first_column, last_column = block_range(t, box)
+    box = operand_box(t, x0, x1, sms.slots[at(place + NEXT_K)], row[K1], row[BATCH])
+    first_row, last_row, first_column, last_column = block_range(t, tables[3], box)
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
             home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]

@@ -62,7 +62,7 @@ def load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, n
         if k_tile > 0 and shares_side(t, fixed[2], k0, k1):
             box = next_box(t, fixed, k0, k1, batch)
         else:
-            box = operand_box(t, gather, x0, x1, k0, k1, batch)
+            box = operand_box(t, x0, x1, k0, k1, batch)
             fixed = fixed_side(t, box, k0)
             sms.walks[at(walk + WALK_FIXED)], sms.walks[at(walk + WALK_FIXED + 1)], sms.walks[at(walk + WALK_SINCE)] = fixed
         if k_tile == 0:
@@ -70,7 +70,7 @@ def load_k_tile(timing, loop, tables, dram, l2, sms, totals, sm, slot, k_tile, n
         nbytes = sms.walks[at(walk + WALK_BYTES)]
         if k1 - k0 != loop[LOOP_TILE_K]:
             nbytes = operand_bytes(t, x1 - x0, k1 - k0)
-        arrived, parts = load_blocks(timing, dram, l2, sms, totals, sm, now, t, block_range(t, box), nbytes)
+        arrived, parts = load_blocks(timing, dram, l2, sms, totals, sm, now, t, gather, block_range(t, gather, box), nbytes)
         if arrived > landed:
             landed = arrived
             for part in range(PARTS):

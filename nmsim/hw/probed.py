@@ -54,8 +54,8 @@ class ProbedPort(Port):
 class CountedSm(Sm):
     """An SM of which only the use of its pipe is counted."""
 
-    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks, probe: Probe) -> None:
-        super().__init__(index, timing, l2, mainloop)
+    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks, gather: Sequence[int], probe: Probe) -> None:
+        super().__init__(index, timing, l2, mainloop, gather)
         self._probe = probe
 
     def reserve_pipe(self, now: int) -> tuple[int, int]:
@@ -68,8 +68,8 @@ class CountedSm(Sm):
 class ProbedSm(CountedSm):
     """A watched SM: its k-tiles, and its stalls laid into the gaps of the pipe in the order in which they come about."""
 
-    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks, probe: Probe) -> None:
-        super().__init__(index, timing, l2, mainloop, probe)
+    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks, gather: Sequence[int], probe: Probe) -> None:
+        super().__init__(index, timing, l2, mainloop, gather, probe)
         group = f"SM {index}"
         self._pipe: Track = (group, "tensor pipe")
         self._idle: Track = (group, "stalls")
@@ -214,7 +214,7 @@ class ProbedChip(Chip):
 
     def _build_sm(self, index: int) -> Sm:
         kind = ProbedSm if index in self._watched else CountedSm
-        return kind(index, self._t, self.l2, self._mainloop, self._probe)
+        return kind(index, self._t, self.l2, self._mainloop, self._gather, self._probe)
 
     def _cta(self, sm: Sm, cta: int, begin: int) -> Process:
         if sm.index not in self._watched:

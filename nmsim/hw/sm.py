@@ -13,7 +13,7 @@ from nmsim.hw.l2 import L2, Descriptor
 from nmsim.hw.mainloop import MainloopTicks
 from nmsim.hw.noc import Port
 from nmsim.hw.timing import ChipTiming
-from nmsim.rules.box import block_range, l2_bytes
+from nmsim.rules.box import block_range, block_row, l2_bytes
 from nmsim.rules.server import serve
 from nmsim.rules.sharing import PARTS, charge_exposed
 from nmsim.rules.stalls import Stall
@@ -24,8 +24,9 @@ Box = tuple[int, int, int, int]
 class Sm:
     """Pipe, ports and stall account of one SM; times in ticks."""
 
-    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks) -> None:
+    def __init__(self, index: int, timing: ChipTiming, l2: L2, mainloop: MainloopTicks, gather: Sequence[int] = ()) -> None:
         self.index = index
+        self._gather = gather
         self._t = timing
         self._l2 = l2
         self._mainloop = mainloop
@@ -49,7 +50,7 @@ class Sm:
         landed, parts = now, [0] * PARTS
         asked = l2_bytes(t, nbytes)
         self.l2_read_bytes += asked
-        for row_block, column_block, share in _blocks(t, box, asked):
+        for row_block, column_block, share in _blocks(t, self._gather, box, asked):
             data, block_parts = self._l2.read(now, self.index, t, row_block, column_block, share)
             if data > landed:
                 landed, parts = data, block_parts
@@ -64,7 +65,7 @@ class Sm:
         if self._t.ideal_memory:
             return now
         end = self.write_port.book(now, nbytes)
-        for row_block, column_block, share in _blocks(t, box, nbytes):
+        for row_block, column_block, share in _blocks(t, self._gather, box, nbytes):
             end = max(end, self._l2.write(now, self.index, t, row_block, column_block, share))
         return end
 
@@ -116,13 +117,13 @@ class Sm:
             self.stalls[Stall.NOC_QUEUE + part] += ticks
 
 
-def _blocks(t: Descriptor, box: Box, nbytes: int) -> list[tuple[int, int, int]]:
+def _blocks(t: Descriptor, gather: Sequence[int], box: Box, nbytes: int) -> list[tuple[int, int, int]]:
     """(row block, column block, share of the bytes) of each L2 block a box covers; the shares sum to `nbytes`."""
-    first_row, last_row, first_column, last_column = block_range(t, box)
+    first_row, last_row, first_column, last_column = block_range(t, gather, box)
     count = (last_row - first_row + 1) * (last_column - first_column + 1)
     share, larger = divmod(nbytes, count)
     blocks: list[tuple[int, int, int]] = []
     for row_block in range(first_row, last_row + 1):
         for column_block in range(first_column, last_column + 1):
-            blocks.append((row_block, column_block, share + (len(blocks) < larger)))
+            blocks.append((block_row(t, gather, row_block), column_block, share + (len(blocks) < larger)))
     return blocks

@@ -160,7 +160,8 @@ def build_plan(spec: GpuSpec, candidate: Candidate) -> KernelPlan:
         ctas = stream_k_ctas(problem.groups, problem.batch, tile, width, spec.sm.count * candidate.occupancy)
     else:
         ctas = cta_table(problem.groups, problem.batch, tile, split_k, width)
-    layout = Layout(problem.tensors, spec.l2.block_bytes, spec.dram.interleave_bytes)
+    gathered = {view.tensor for group in problem.groups for view in group.operands if view.gather is not None}
+    layout = Layout(problem.tensors, spec.l2.block_bytes, spec.dram.interleave_bytes, gathered)
     operands = np.stack([np.stack([layout.view(view) for view in group.operands]) for group in problem.groups])
     for group, descriptors in zip(problem.groups, operands, strict=True):
         if (side := shared_side(key, group, spec.kernels.cluster)) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from nmsim.errors import InputError
 from nmsim.mapping.problem import Tensor, View
 from nmsim.rules import box
 
+_GATHERED_INTERLEAVES = 2
+"""Of a gathered row in one L2 block: a grain of look-ups, as `l2.block_bytes` is. 1 to 4 move no step tested by more than 1 %."""
 _ALIGNMENT_BYTES = 2 << 20
 """Tensors start on 2 MiB, the page size of the device allocator."""
 
@@ -25,22 +27,29 @@ def require_memory(dram: DramSpec, label: str, nbytes: int) -> None:
 class Layout:
     """Gives each tensor an address and a range of L2 blocks, in the order given."""
 
-    def __init__(self, tensors: Sequence[Tensor], block_bytes: int, interleave_bytes: int) -> None:
-        self._interleave_shift = interleave_bytes.bit_length() - 1
+    def __init__(self, tensors: Sequence[Tensor], block_bytes: int, interleave_bytes: int, gathered: Collection[str] = ()) -> None:
+        """`gathered`: names of the tensors whose rows some operand gathers; their blocks are parts of single rows."""
+        interleave_shift = interleave_bytes.bit_length() - 1
         self._rows: dict[str, NDArray[np.int64]] = {}
         address = first_block = 0
         for index, tensor in enumerate(tensors):
             descriptor = np.zeros(box.FIELDS, dtype=np.int64)
             width = min(tensor.pitch_bytes, interleave_bytes)
             row_shift = max(0, (block_bytes // width).bit_length() - 1)
-            columns = -(-tensor.pitch_bytes // interleave_bytes)
+            width_shift = interleave_shift
+            if tensor.name in gathered:
+                row_shift, width_shift = (
+                    0,
+                    max(min(block_bytes, _GATHERED_INTERLEAVES * interleave_bytes).bit_length() - 1, interleave_shift),
+                )
+            columns = -(-tensor.pitch_bytes >> width_shift)
             descriptor[box.TENSOR] = index
             descriptor[box.FIRST_BLOCK] = first_block
             descriptor[box.ADDRESS] = address
             descriptor[box.ROW_COUNT] = tensor.rows
             descriptor[box.PITCH] = tensor.pitch_bytes
             descriptor[box.ROW_SHIFT] = row_shift
-            descriptor[box.WIDTH_SHIFT] = self._interleave_shift
+            descriptor[box.WIDTH_SHIFT] = width_shift
             descriptor[box.BLOCK_COLUMNS] = columns
             descriptor[box.SHARED_BY] = 1
             self._rows[tensor.name] = descriptor
@@ -61,8 +70,10 @@ class Layout:
         return self._rows[name]
 
     def view(self, view: View) -> NDArray[np.int64]:
-        """The descriptor of a view; its gather list, if any, joins the kernel's."""
+        """The descriptor of a view; its gather list, if any, joins the kernel's. ValueError for a list and an offset to it."""
         descriptor = self._rows[view.tensor].copy()
+        if view.gather is not None and {box.ROWS_PER_BATCH, box.ROW_OFFSET} & view.fields.keys():
+            raise ValueError(f"rows of {view.tensor} are gathered: name them in the list, without an offset or a batch")
         descriptor[box.KIND] = view.kind
         descriptor[box.DIMENSION] = view.dimension
         descriptor[box.BITS] = view.bits

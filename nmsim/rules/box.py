@@ -4,8 +4,9 @@ A tensor is described by a row of integers (the `Field` indices below), the same
 other tiles hit the same blocks and the taps of a convolution hit the same input bytes. An operand tile is the product
 of two index ranges: `x` (rows m or n of the GEMM) and `k` (its reduction); for an output, `x` and `k` are its two sides.
 
-Modelled: both storage orders, compressed rows, convolution taps (with stride, dilation, padding), gathered rows.
-Not modelled: holes inside a box (the skipped pixels of a stride, the dropped rows of a gather): a box is looked up
+Modelled: both storage orders, compressed rows, convolution taps (with stride, dilation, padding), gathered rows, those of an operand
+each looked up by itself.
+Not modelled: holes inside a box (the skipped pixels of a stride, the rows of an output that a tile does not add to): a box is looked up
 whole, while the bytes that travel to the SM are the useful ones.
 """
 
@@ -22,7 +23,8 @@ rows are input pixels of output pixels k under the taps of x; rows are gather[k]
 (CHANNELS, TAPS_W, OUT_W, OUT_PIXELS, IN_W, IN_PIXELS, STRIDE_H, STRIDE_W) = range(16, 24)
 (PAD_H, PAD_W, DILATION_H, DILATION_W, TENSOR, DIMENSION, SHARED_BY) = range(24, 31)
 FIELDS = 31
-"""Length of a descriptor. A block is 2**ROW_SHIFT rows of 2**WIDTH_SHIFT bytes (or of the whole pitch, where that is less)."""
+"""Length of a descriptor. A block is 2**ROW_SHIFT rows of 2**WIDTH_SHIFT bytes (or of the whole pitch, where that is less): one row
+where an operand's rows are gathered, so that none is fetched for its neighbour's sake."""
 
 
 @rule
@@ -67,8 +69,11 @@ def pixel_box(p0: int, p1: int, c0: int, c1: int, t) -> tuple[int, int, int, int
 
 
 @rule
-def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
-    """(row_lo, row_hi, byte_lo, byte_hi) of tensor `t` that x in [x0, x1) and k in [k0, k1) touch in batch element `batch`."""
+def operand_box(t, x0: int, x1: int, k0: int, k1: int, batch: int) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(row_lo, row_hi, byte_lo, byte_hi) of tensor `t` that x in [x0, x1) and k in [k0, k1) touch in batch element `batch`.
+
+    Where rows are gathered, row_lo and row_hi are places in the gather list: `block_row` names the rows.
+    """
     kind = t[KIND]
     if kind == ROWS:
         row_lo, row_hi = x0, x1
@@ -82,10 +87,10 @@ def operand_box(t, gather, x0: int, x1: int, k0: int, k1: int, batch: int) -> tu
     elif kind == PIXELS_K:
         row_lo, row_hi, byte_lo, byte_hi = pixel_box(k0, k1, x0, x1, t)
     elif kind == GATHER_K:
-        row_lo, row_hi = gather[t[GATHER_START] + k0], gather[t[GATHER_START] + k1 - 1] + 1
+        row_lo, row_hi = t[GATHER_START] + k0, t[GATHER_START] + k1
         byte_lo, byte_hi = x0 * t[BITS] >> 3, (x1 * t[BITS] + 7) >> 3
     else:
-        row_lo, row_hi = gather[t[GATHER_START] + x0], gather[t[GATHER_START] + x1 - 1] + 1
+        row_lo, row_hi = t[GATHER_START] + x0, t[GATHER_START] + x1
         byte_lo, byte_hi = k0 * t[BITS] >> 3, (k1 * t[BITS] + 7) >> 3
     rows = batch * t[ROWS_PER_BATCH] + t[ROW_OFFSET]
     skip = batch * t[BYTES_PER_BATCH] + t[BYTE_OFFSET]
@@ -141,27 +146,37 @@ def l2_bytes(t, nbytes: int) -> int:  # type: ignore[no-untyped-def]
 
 
 @rule
-def block_range(t, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
-    """(first row block, last, first column block, last) that a box covers, both ends included."""
-    last_row = (min(box[1], t[ROW_COUNT]) - 1) >> t[ROW_SHIFT]
+def block_range(t, gather, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:  # type: ignore[no-untyped-def]
+    """(first row block, last, first column block, last) that a box covers, both ends included; rows as `block_row` reads them."""
     last_column = min((box[3] - 1) >> t[WIDTH_SHIFT], t[BLOCK_COLUMNS] - 1)
+    if t[KIND] >= GATHER_K:
+        if t[ROW_SHIFT] == 0:
+            return box[0], box[1] - 1, box[2] >> t[WIDTH_SHIFT], last_column
+        return gather[box[0]] >> t[ROW_SHIFT], gather[box[1] - 1] >> t[ROW_SHIFT], box[2] >> t[WIDTH_SHIFT], last_column
+    last_row = (min(box[1], t[ROW_COUNT]) - 1) >> t[ROW_SHIFT]
     return box[0] >> t[ROW_SHIFT], last_row, box[2] >> t[WIDTH_SHIFT], last_column
+
+
+@rule
+def block_row(t, gather, row: int) -> int:  # type: ignore[no-untyped-def]
+    """The row block that `block_range` calls `row`: where each gathered row is a block, the one in that place of the list."""
+    return gather[row] if t[KIND] >= GATHER_K and t[ROW_SHIFT] == 0 else row
 
 
 @rule
 def block_chunks(t, row_block: int, column_block: int, interleave_shift: int) -> tuple[int, int, int, int, int]:  # type: ignore[no-untyped-def]
     """(first address, step, chunks, bytes of a chunk, bytes in all) of the pieces of one L2 block.
 
-    No piece is larger than an interleave (2**interleave_shift bytes). A row wider than a block gives one piece a row, a
-    pitch apart; narrower rows lie end to end, and the last piece may then be short.
+    No piece is larger than an interleave (2**interleave_shift bytes). Rows wider than that give one piece a row, a pitch apart;
+    narrower rows lie end to end, as does a block of one row, and the last piece may then be short.
     """
     first_row = row_block << t[ROW_SHIFT]
     rows = min(1 << t[ROW_SHIFT], t[ROW_COUNT] - first_row)
     first_byte = column_block << t[WIDTH_SHIFT]
     address = t[ADDRESS] + first_row * t[PITCH] + first_byte
-    if t[PITCH] > 1 << interleave_shift:
-        width = min(1 << t[WIDTH_SHIFT], t[PITCH] - first_byte)
+    width = min(1 << t[WIDTH_SHIFT], t[PITCH] - first_byte)
+    if t[PITCH] > 1 << interleave_shift and t[ROW_SHIFT] > 0:
         return address, t[PITCH], rows, width, rows * width
-    size = rows * t[PITCH]
+    size = rows * width
     interleave = 1 << interleave_shift
     return address, interleave, (size + interleave - 1) >> interleave_shift, interleave, size

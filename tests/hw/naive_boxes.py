@@ -1,16 +1,16 @@
 """Which bytes of a stored tensor a tile touches, for the time-stepped chip. Imports nothing of nmsim.
 
-A descriptor is a mapping of names to integers; a box is (first row, last row + 1, first byte, last byte + 1).
+A descriptor is a mapping of names to integers; a box is (rows, first byte, last byte + 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 Descriptor = Mapping[str, int]
-Box = tuple[int, int, int, int]
+Box = tuple[Sequence[int], int, int]
 ROWS, COLUMNS, PIXELS_X, PIXELS_K, GATHER_K, GATHER_X = range(6)
 
 
@@ -41,24 +41,24 @@ def box_of(t: Descriptor, gather: list[int], x0: int, x1: int, k0: int, k1: int,
         first, last = elements[0] * t["bits"] // 8, to_bytes(elements[1] * t["bits"])
     row_shift = batch * t["rows_per_batch"] + t["row_offset"]
     byte_shift = batch * t["bytes_per_batch"] + t["byte_offset"]
-    return rows[0] + row_shift, rows[1] + row_shift, first + byte_shift, max(last, first + 1) + byte_shift
+    return [row + row_shift for row in rows], first + byte_shift, max(last, first + 1) + byte_shift
 
 
 Range = tuple[int, int]
 
 
-def _ranges(t: Descriptor, gather: list[int], x: Range, k: Range) -> tuple[Range, Range]:
+def _ranges(t: Descriptor, gather: list[int], x: Range, k: Range) -> tuple[Sequence[int], Range]:
     """Rows of the stored tensor, and elements along its rows."""
     kind = t["kind"]
     if kind in (PIXELS_X, PIXELS_K):
-        return _pixels(t, *((x, k) if kind == PIXELS_X else (k, x)))
+        pixels, channels = _pixels(t, *((x, k) if kind == PIXELS_X else (k, x)))
+        return range(*pixels), channels
     if kind == COLUMNS:
-        return k, x
+        return range(*k), x
     if kind == ROWS:
-        return x, k
+        return range(*x), k
     by, along = (k, x) if kind == GATHER_K else (x, k)
-    chosen = gather[t["gather_start"] + by[0] : t["gather_start"] + by[1]]
-    return (chosen[0], chosen[-1] + 1), along
+    return gather[t["gather_start"] + by[0] : t["gather_start"] + by[1]], along
 
 
 def _pixels(t: Descriptor, pixels: Range, columns: Range) -> tuple[Range, Range]:
@@ -99,8 +99,9 @@ class BlockPart:
 def blocks_of(t: Descriptor, box: Box, nbytes: int, interleave_shift: int) -> Iterator[tuple[BlockPart, int]]:
     """The blocks a box covers, row by row, each with its share of the bytes: even, the first ones a byte more."""
     height, width = 2 ** t["row_shift"], 2 ** t["width_shift"]
-    rows = range(box[0] // height, (min(box[1], t["row_count"]) - 1) // height + 1)
-    columns = range(box[2] // width, min((box[3] - 1) // width, t["block_columns"] - 1) + 1)
+    covered = [row // height for row in box[0] if row < t["row_count"]]
+    rows = range(covered[0], covered[-1] + 1) if t["row_shift"] else covered
+    columns = range(box[1] // width, min((box[2] - 1) // width, t["block_columns"] - 1) + 1)
     count = len(rows) * len(columns)
     for place, (row, column) in enumerate(product(rows, columns)):
         share = nbytes // count + (place < nbytes % count)
@@ -108,12 +109,13 @@ def blocks_of(t: Descriptor, box: Box, nbytes: int, interleave_shift: int) -> It
 
 
 def _pieces(t: Descriptor, row: int, column: int, interleave_shift: int) -> list[tuple[int, int]]:
-    """(address, bytes): a piece a row where rows are wider than an interleave, else the rows end to end, cut into interleaves."""
+    """(address, bytes): a piece a row where several rows are wider than an interleave, else end to end, cut into interleaves."""
     interleave, pitch = 2**interleave_shift, t["pitch"]
     first_row = row * 2 ** t["row_shift"]
     rows = range(first_row, min(first_row + 2 ** t["row_shift"], t["row_count"]))
     offset = column * 2 ** t["width_shift"]
-    if pitch > interleave:
-        return [(t["address"] + r * pitch + offset, min(2 ** t["width_shift"], pitch - offset)) for r in rows]
-    start, size = t["address"] + first_row * pitch, len(rows) * pitch
+    length = min(2 ** t["width_shift"], pitch - offset)
+    if pitch > interleave and t["row_shift"] > 0:
+        return [(t["address"] + r * pitch + offset, length) for r in rows]
+    start, size = t["address"] + first_row * pitch + offset, len(rows) * length
     return [(start + done, min(interleave, size - done)) for done in range(0, size, interleave)]

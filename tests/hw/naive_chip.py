@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.hw.naive_account import Account
-from tests.hw.naive_boxes import BlockPart, Descriptor, blocks_of, box_of, bytes_of
+from tests.hw.naive_boxes import BlockPart, Box, Descriptor, blocks_of, box_of, bytes_of
 from tests.hw.naive_dram import Job, Server
 from tests.hw.naive_memory import Load, Memory, Store, Tag
 
@@ -291,7 +291,7 @@ class NaiveChip:
             loads.append(self._load(cta.sm, tick, t, box, bytes_of(t, x1 - x0, k1 - k0)))
         cta.loads.append(loads)
 
-    def _output(self, row: Mapping[str, int], strip: int) -> tuple[Descriptor, tuple[int, int, int, int], int]:
+    def _output(self, row: Mapping[str, int], strip: int) -> tuple[Descriptor, Box, int]:
         """A strip of rows of the output tile."""
         t = self._k.outputs[row["group"]]
         first = row["m0"] + strip * self._k.strip_rows
@@ -299,7 +299,7 @@ class NaiveChip:
         (x0, x1), (y0, y1) = sides if t["dimension"] == 0 else sides[::-1]
         return t, box_of(t, self._k.gather, x0, x1, y0, y1, row["batch"]), bytes_of(t, x1 - x0, y1 - y0)
 
-    def _load(self, sm: Sm, tick: int, t: Descriptor, box: tuple[int, int, int, int], nbytes: int) -> Load:
+    def _load(self, sm: Sm, tick: int, t: Descriptor, box: Box, nbytes: int) -> Load:
         if self._m["ideal_memory"]:
             return Load(tick, [], None, tick)
         asked = -(-nbytes // t["shared_by"])  # the rest of the tile is what others of the cluster ask for
@@ -313,7 +313,7 @@ class NaiveChip:
         self._pending_loads.append(load)
         return load
 
-    def _store(self, sm: Sm, tick: int, t: Descriptor, box: tuple[int, int, int, int], nbytes: int) -> Store:
+    def _store(self, sm: Sm, tick: int, t: Descriptor, box: Box, nbytes: int) -> Store:
         if self._m["ideal_memory"]:
             return Store([Job(tick, 0, tick, tick)])
         jobs = [sm.write_port.put(tick, nbytes * self._m["write_port_rate"])]

@@ -33,7 +33,7 @@ def found_rows(problem: Problem, group: Group, pixel: int, element: int, batch: 
     """The box of one pixel under one filter element."""
     view = next(view for view in group.operands if view.tensor == "X")
     place = (pixel, pixel + 1, element, element + 1) if view.kind in (box.PIXELS_X, box.ROWS) else (element, element + 1, pixel, pixel + 1)
-    return box.operand_box(descriptor_of(problem, view), [0], *place, batch)
+    return box.operand_box(descriptor_of(problem, view), *place, batch)
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,7 +91,7 @@ def test_the_products_of_a_convolution_write_each_byte_of_their_output_once(
     for group in problem.groups:
         rows, columns = (group.m, group.n) if group.output.dimension == 0 else (group.n, group.m)
         for batch in range(problem.batch):
-            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor_of(problem, group.output), [0], 0, rows, 0, columns, batch)
+            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor_of(problem, group.output), 0, rows, 0, columns, batch)
             stored[row_lo:row_hi, byte_lo:byte_hi] += 1
     assert (stored == 1).all()
 
@@ -107,7 +107,7 @@ def test_residues_write_each_input_pixel_once_and_miss_only_what_no_tap_reaches(
     for group in problem.groups:
         descriptor = descriptor_of(problem, group.output)
         for x in range(group.m):
-            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor, [0], x, x + 1, 0, group.n, 0)
+            row_lo, row_hi, byte_lo, byte_hi = box.operand_box(descriptor, x, x + 1, 0, group.n, 0)
             assert (row_hi - row_lo, byte_lo, byte_hi) == (1, 0, BYTES * conv.in_channels // conv.groups)
             written.append(row_lo)
     assert len(written) == len(set(written))
@@ -122,20 +122,24 @@ def test_a_compressed_row_is_boxed_by_what_is_stored_of_it() -> None:
     """2:4 of 12 elements of 2 bytes stores 6: elements 4 to 8 are its third and fourth."""
     layout = Layout([Tensor("A", 8, 12)], BLOCK_BYTES, INTERLEAVE_BYTES)
     descriptor = [int(v) for v in layout.view(View("A", box.ROWS, 0, 16, keep=(2, 4), fields={box.ROWS_PER_BATCH: 4}))]
-    assert box.operand_box(descriptor, [0], 1, 3, 4, 8, 0) == (1, 3, 4, 8)
-    assert box.operand_box(descriptor, [0], 1, 3, 8, 12, 1) == (5, 7, 8, 12)
+    assert box.operand_box(descriptor, 1, 3, 4, 8, 0) == (1, 3, 4, 8)
+    assert box.operand_box(descriptor, 1, 3, 8, 12, 1) == (5, 7, 8, 12)
     assert box.operand_bytes(descriptor, 2, 4) == 2 * 2 * 2
 
 
-def test_a_gathered_box_spans_the_first_to_the_last_row_of_its_list() -> None:
+def test_a_gathered_box_is_the_rows_of_its_list_and_no_other() -> None:
     rows = np.array([1, 4, 5, 9], dtype=np.int64)
-    layout = Layout([Tensor("X", 10, 64)], BLOCK_BYTES, INTERLEAVE_BYTES)
+    layout = Layout([Tensor("X", 10, 64)], BLOCK_BYTES, INTERLEAVE_BYTES, {"X"})
     layout.view(View("X", box.GATHER_K, 0, 16, gather=np.array([7], dtype=np.int64)))
     by_k = [int(v) for v in layout.view(View("X", box.GATHER_K, 0, 16, gather=rows))]
     by_x = [int(v) for v in layout.view(View("X", box.GATHER_X, 1, 16, gather=rows))]
     gather = layout.gather.tolist()
-    assert box.operand_box(by_k, gather, 2, 6, 1, 3, 0) == (4, 6, 4, 12)
-    assert box.operand_box(by_x, gather, 0, 4, 8, 16, 0) == (1, 10, 16, 32)
+    of_k, of_x = box.operand_box(by_k, 2, 6, 1, 3, 0), box.operand_box(by_x, 0, 4, 8, 16, 0)
+    assert (of_k[2:], of_x[2:]) == ((4, 12), (16, 32))
+    for descriptor, found, expected in ((by_k, of_k, [4, 5]), (by_x, of_x, [1, 4, 5, 9])):
+        first_row, last_row, _, _ = box.block_range(descriptor, gather, found)
+        assert [box.block_row(descriptor, gather, row) for row in range(first_row, last_row + 1)] == expected
+        assert descriptor[box.ROW_SHIFT] == 0
     assert box.operand_bytes(by_x, 4, 8) == 4 * 8 * BYTES  # the holes travel nowhere
 
 
@@ -174,7 +178,7 @@ def assert_worked_out_from_its_fixed_side(descriptor: list[int], x: tuple[int, i
     since, shared = 0, 0
     fixed = (0, 0, 0)
     for index, (k0, k1) in enumerate(k_ranges):
-        expected = box.operand_box(descriptor, [0], *x, k0, k1, batch)
+        expected = box.operand_box(descriptor, *x, k0, k1, batch)
         if index and box.shares_side(descriptor, since, k0, k1):
             shared += 1
             assert box.next_box(descriptor, fixed, k0, k1, batch) == expected
@@ -238,4 +242,4 @@ def test_a_plain_view_of_pixels_has_the_boxes_of_the_pixels_under_its_one_tap(
                     sorted((data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1)))) for n in (x_length, other)
                 )
                 place = (x0, x1 + 1, k0, k1 + 1, data.draw(st.integers(0, problem.batch - 1)))
-                assert box.operand_box(descriptor_of(problem, view), [0], *place) == box.operand_box(pixels, [0], *place)
+                assert box.operand_box(descriptor_of(problem, view), *place) == box.operand_box(pixels, *place)

@@ -108,7 +108,7 @@ def outside(touched: Touched, found: Ranges) -> Touched:
 
 def spilled(touched: Touched, found: Ranges, descriptor: list[int]) -> Touched:
     """Elements whose L2 block the box does not cover."""
-    first_row, last_row, first_column, last_column = box.block_range(descriptor, found)
+    first_row, last_row, first_column, last_column = box.block_range(descriptor, [0], found)
     return {
         (row, byte)
         for row, byte in touched
@@ -152,7 +152,7 @@ def test_a_box_holds_every_input_element_under_the_filter(
     for x0, x1, k0, k1, element in tiles(group, problem.batch, tile, view.dimension):
         pixels, elements = (range(x0, x1), range(k0, k1)) if phase == "forward" else (range(k0, k1), range(x0, x1))
         touched, rows = read_by_filter(conv, pixels, elements, element)
-        found = box.operand_box(descriptor, [0], x0, x1, k0, k1, element)
+        found = box.operand_box(descriptor, x0, x1, k0, k1, element)
         assert not outside(touched, found)
         assert not spilled(touched, found, descriptor)
         assert_close_around(rows, found, pixels_read(conv).width, conv.in_channels // conv.groups)
@@ -169,7 +169,7 @@ def test_a_box_holds_every_gradient_that_an_input_pixel_gets(data: st.DataObject
         descriptor = descriptor_of(problem, view)
         for x0, x1, k0, k1, element in tiles(group, problem.batch, tile, view.dimension):
             touched, rows = read_backwards(conv, residue, range(x0, x1), range(k0, k1), element)
-            found = box.operand_box(descriptor, [0], x0, x1, k0, k1, element)
+            found = box.operand_box(descriptor, x0, x1, k0, k1, element)
             assert not outside(touched, found)
             assert not spilled(touched, found, descriptor)
             assert_close_around(rows, found, conv.out_width, conv.out_channels // conv.groups)

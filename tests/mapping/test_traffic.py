@@ -15,7 +15,7 @@ from nmsim.mapping.problem import Problem
 from nmsim.mapping.stream import plan_stream
 from nmsim.mapping.tile_wise import lower_tile_wise
 from nmsim.mapping.traffic import planned_read_bytes, planned_write_bytes
-from nmsim.rules.box import DIMENSION, block_range, operand_box, operand_bytes
+from nmsim.rules.box import DIMENSION, ROW_COUNT, ROW_SHIFT, block_range, block_row, operand_box, operand_bytes
 from nmsim.rules.tile import side
 from nmsim.sparsity.pattern import NMPattern
 from nmsim.workload.catalogue import attention_gemms, conv_gemms, linear_gemms
@@ -121,9 +121,11 @@ def test_every_tile_lies_inside_the_tensors_it_reads(phase: int, pattern: NMPatt
                 for descriptor in plan.operands[row[GROUP]].tolist():
                     x0, x1, _, _ = side(descriptor[DIMENSION], *ranges)
                     for k0 in range(row[K0], row[K1], tile_k):
-                        found = operand_box(descriptor, gather, x0, x1, k0, min(row[K1], k0 + tile_k), row[BATCH])
-                        first_row, last_row, first_column, last_column = block_range(descriptor, found)
+                        found = operand_box(descriptor, x0, x1, k0, min(row[K1], k0 + tile_k), row[BATCH])
+                        first_row, last_row, first_column, last_column = block_range(descriptor, gather, found)
                         assert 0 <= first_row <= last_row
+                        assert 0 <= block_row(descriptor, gather, first_row) <= block_row(descriptor, gather, last_row)
+                        assert block_row(descriptor, gather, last_row) << descriptor[ROW_SHIFT] < descriptor[ROW_COUNT]
                         assert 0 <= first_column <= last_column
 
 

@@ -110,6 +110,20 @@ def test_tile_vector_wise_halves_what_the_tensor_cores_do_and_is_faster_on_a_big
     assert 1 < tile_wise.speedup_vs_dense < vector_wise.speedup_vs_dense < 8
 
 
+@pytest.mark.parametrize("phase", ["forward", "backward_weight"])
+def test_rows_that_lie_apart_are_read_like_rows_that_lie_together(phase: str, spec: GpuSpec) -> None:
+    """One tile that keeps every eighth of X's rows, or the first eighth: the same bytes from DRAM, and about the same time.
+
+    Not the very same time: rows that lie apart are on other channels. The rows themselves are a multiple of a DRAM interleave.
+    """
+    gemm, columns = of_phase(linear_gemms("fc", 4096, 1024, 128, "fp16"), phase), np.ones(128, dtype=np.bool_)
+    apart, together = np.zeros((1, 1024), dtype=np.bool_), np.zeros((1, 1024), dtype=np.bool_)
+    apart[0, ::8] = together[0, :128] = True
+    runs = [best_kernel(spec, lower_tile_wise(gemm, TileWisePlan(WIDTH, columns, rows)), OPTIONS) for rows in (apart, together)]
+    assert runs[0].counters.dram_read_bytes == runs[1].counters.dram_read_bytes
+    assert runs[0].cycles == pytest.approx(runs[1].cycles, rel=0.1)
+
+
 def test_a_launch_a_tile_costs_a_launch_a_tile(spec: GpuSpec) -> None:
     gemm = what_if_gemm(512, 512, 512, 1, "fp16", "fp16")
     one, many = (simulate_tile_wise(spec, gemm, TileWiseShape(128, 512, 256, streams=streams), None, OPTIONS) for streams in (False, True))
