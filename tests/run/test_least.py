@@ -60,7 +60,7 @@ def test_a_hopeless_candidate_is_not_simulated(ampere, monkeypatch: pytest.Monke
 
     for name in ("run_at", "run_kernel_below"):
         monkeypatch.setattr(choice, name, watched(getattr(choice, name)))
-    problem = lower_dense(what_if_gemm(2304, 1536, 2048, 1, "fp16", "fp16"))
+    problem = lower_dense(what_if_gemm(2304, 1536, 512, 1, "fp16", "fp16"))
     best_kernel(spec, problem, RunOptions())
     assert 1 <= len(simulated) < len(worth_running(spec, problem))
 
