@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -118,6 +119,22 @@ def words_of(frame: object) -> set[str]:
     with figure_style():
         figure = formats.draw(frame)  # type: ignore[arg-type]
     return {text.get_text() for axes in figure.axes for text in axes.texts}
+
+
+@pytest.mark.parametrize(("slowest", "fastest"), [(0.9, 1.05), (0.14, 1.5), (0.05, 4), (0.01, 1.05), (0.01, 30)])
+def test_numbers_on_the_axis_stand_apart_and_one_of_them_is_one(
+    real: SimulationResult, slowest: float, fastest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = formats.data(real)
+    frame.loc[frame.index[:2], "speedup_vs_dense"] = slowest, fastest
+    frame["speedup_vs_dense"] = frame["speedup_vs_dense"].clip(slowest, fastest)
+    with figure_style():
+        figure = formats.draw(frame)
+        boxes = dict(drawn_texts(figure, monkeypatch))
+    for axes in figure.axes[:-1]:
+        level = [(text.get_text(), boxes[text]) for text in axes.get_xticklabels() if text in boxes]
+        assert "1" in dict(level)
+        assert not any(box.expanded(1.2, 1).overlaps(other) for (_, box), (_, other) in pairwise(level))
 
 
 def test_a_product_that_ran_dense_says_so_beside_its_ratio(real: SimulationResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log2
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,10 @@ NOT_TRAINED = "not trained"
 MAX_NAME = 24
 FINE_TICKS = (0.75, 1, 1.5)
 """Where all formats are about as fast as dense."""
+LABEL_ROOM = 0.6
+"""At the right of the bars, as a share of what they span."""
+OCTAVES_A_TICK = 4
+"""More octaves on a panel than these, and the numbers under neighbouring ones touch."""
 TICKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32)
 TIMES = ["dense_time_us", "time_us", "speedup_vs_dense"]
 COLUMNS = ["scheme", "name", "density", "part", *TIMES, "executed_share", "ran_sparse", "held_out_accuracy"]
@@ -123,12 +128,13 @@ def _scale(axes: Axes, ratios: pd.Series[float]) -> None:
     """A logarithmic axis, on which half and twice the speed are as long, with room for labels at its right."""
     least, most = min(float(ratios.min()), 0.8), max(float(ratios.max()), 1.25)
     axes.set_xscale("log")
-    axes.set_xlim(least / 1.1, most * (most / least) ** 0.6)
-    ticks = [tick for tick in TICKS if least / 1.1 <= tick <= most * 1.1]
+    axes.set_xlim(least / 1.1, most * (most / least) ** LABEL_ROOM)
+    octaves = log2(most / least) * (1 + LABEL_ROOM)
+    step = 1 + int(octaves / OCTAVES_A_TICK)
+    ticks = [tick for place, tick in enumerate(TICKS) if least / 1.1 <= tick <= most * 1.1 and (place - TICKS.index(1)) % step == 0]
     if len(ticks) < 2:
         ticks = [tick for tick in FINE_TICKS if least <= tick <= most * 1.1]
-    thinned = ticks if len(ticks) <= 3 else [tick for tick in ticks if (TICKS.index(tick) - TICKS.index(1)) % 2 == 0]
-    axes.xaxis.set_major_locator(FixedLocator(thinned))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
 
