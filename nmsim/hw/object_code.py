@@ -15,7 +15,7 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -138,19 +138,19 @@ def _linked(llvm: Any, code: bytes) -> Compiled:
     return call
 
 
-def _words(arguments: tuple[Any, ...]) -> Iterator[int]:
+def _words(arguments: tuple[Any, ...]) -> list[int]:
     """Arguments as numba's native calling convention lays them out, each word as an integer: a tuple is its items; an array is its
     owner (two pointers, none here), items, item size, data, shape and strides.
     """
+    words: list[int] = []
     for argument in arguments:
         if isinstance(argument, tuple):
-            yield from _words(argument)
+            words += _words(argument)
             continue
         if argument.dtype != np.int64 or not argument.flags.c_contiguous:
             raise TypeError(f"compiled code takes contiguous int64 arrays, not {argument.dtype} with strides {argument.strides}")
-        yield from (0, 0, argument.size, argument.itemsize, argument.__array_interface__["data"][0])
-        yield from argument.shape
-        yield from argument.strides
+        words += (0, 0, argument.size, argument.itemsize, argument.__array_interface__["data"][0], *argument.shape, *argument.strides)
+    return words
 
 
 def _read(file: Path) -> bytes | None:
