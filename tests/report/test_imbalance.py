@@ -43,8 +43,8 @@ def one_tile(spec: GpuSpec) -> GpuSpec:
 
 
 def test_unequal_tiles_are_seen_as_imbalance_in_the_stall_stack() -> None:
-    """Half of the tiles keep 704 rows and half 320: the same work, and the SMs of the short ones idle for about half of the time."""
-    frames = {name: stalls.data(in_tiles(rows)) for name, rows in (("even", [512] * 12), ("uneven", [704] * 6 + [320] * 6))}
+    """Half of the tiles keep 832 rows and half 192: the same work, and the SMs of the short ones have none for most of the time."""
+    frames = {name: stalls.data(in_tiles(rows)) for name, rows in (("even", [512] * 12), ("uneven", [832] * 6 + [192] * 6))}
     shares = {name: frame[(frame["scheme"] == "tile_wise") & (frame["phase"] == "forward")].iloc[0] for name, frame in frames.items()}
     assert shares["uneven"]["imbalance_share"] > shares["even"]["imbalance_share"] + 0.15
     with figure_style():
