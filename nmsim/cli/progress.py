@@ -96,4 +96,4 @@ def announce_engine(engine: str | None) -> None:
         return
     from nmsim.hw.object_code import before_compiling
 
-    before_compiling[:] = [lambda: typer.echo("compiling the engine (once, about ten seconds) ...", err=True)]
+    before_compiling[:] = [lambda: typer.echo("compiling the engine (once, about twenty seconds) ...", err=True)]

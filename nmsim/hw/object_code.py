@@ -31,7 +31,7 @@ _LOCAL_CALLS = ("llvm.",)
 Compiled = Callable[..., int]
 
 before_compiling: list[Callable[[], None]] = []
-"""Called before anything is compiled, which takes about ten seconds: for whoever wants to say so."""
+"""Called before anything is compiled, which takes about twenty seconds: for whoever wants to say so."""
 
 
 def compiled_function(function: Callable[..., Any], arguments: tuple[Any, ...], folder: Path) -> Compiled:
