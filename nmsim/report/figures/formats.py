@@ -131,9 +131,10 @@ def _scale(axes: Axes, ratios: pd.Series[float]) -> None:
     axes.set_xlim(least / 1.1, most * (most / least) ** LABEL_ROOM)
     octaves = log2(most / least) * (1 + LABEL_ROOM)
     step = 1 + int(octaves / OCTAVES_A_TICK)
-    ticks = [tick for place, tick in enumerate(TICKS) if least / 1.1 <= tick <= most * 1.1 and (place - TICKS.index(1)) % step == 0]
+    within = [tick for tick in TICKS if least / 1.1 <= tick <= most * 1.1]
+    ticks = [tick for tick in within if (TICKS.index(tick) - TICKS.index(1)) % step == 0]
     if len(ticks) < 2:
-        ticks = [tick for tick in FINE_TICKS if least <= tick <= most * 1.1]
+        ticks = within if len(within) > 1 else [tick for tick in FINE_TICKS if least <= tick <= most * 1.1]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
