@@ -30,7 +30,7 @@ from nmsim.hw.compiled_state import (
     at,
 )
 from nmsim.hw.timing import TIMING_INDEX
-from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, SHARED_BY, TENSOR, block_range, block_row
+from nmsim.rules.box import BLOCK_COLUMNS, FIRST_BLOCK, TENSOR, block_range, block_row, l2_bytes
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.server import serve
 
@@ -66,7 +66,7 @@ def _book(timing, l2, own, partition, now, nbytes):
 def load_blocks(timing, dram, l2, sms, totals, sm, now, t, gather, blocks, nbytes):
     """`Sm.load` of a range of blocks: (tick at which all have landed, the time of the last by part)."""
     first_row, _, first_column, last_column = blocks
-    asked = nbytes if t[SHARED_BY] == 1 else np.int64(at(nbytes + t[SHARED_BY] - 1) // at(t[SHARED_BY]))
+    asked = l2_bytes(t, nbytes)
     count, share, larger = _shares(blocks, asked)
     mask, copies, rate = timing[_PARTITION_MASK], timing[_COPIES], timing[_L2_RATE]
     near, far = timing[_NEAR], timing[_FAR]

@@ -58,7 +58,7 @@ from nmsim.hw.compiled_state import (
 )
 from nmsim.hw.timing import TIMING_INDEX
 from nmsim.mapping.plan import BATCH, K1, M0, M1, N0, N1
-from nmsim.rules.box import BLOCK_COLUMNS, DIMENSION, FIRST_BLOCK, TENSOR, block_range, operand_box
+from nmsim.rules.box import BLOCK_COLUMNS, DIMENSION, FIRST_BLOCK, TENSOR, block_range, block_row, operand_box
 from nmsim.rules.event import START
 from nmsim.rules.jit import routine, rule
 from nmsim.rules.tile import side
@@ -237,7 +237,8 @@ def _holds(timing, tables, l2, sms, place, own, t, then):
     x0, x1, _, _ = side(t[DIMENSION], row[M0], row[M1], row[N0], row[N1])
     box = operand_box(t, x0, x1, sms.slots[at(place + NEXT_K)], row[K1], row[BATCH])
     first_row, last_row, first_column, last_column = block_range(t, tables[3], box)
-    for row_block in range(first_row, last_row + 1):
+    for row in range(first_row, last_row + 1):
+        row_block = block_row(t, tables[3], row)
         for column_block in range(first_column, last_column + 1):
             home = (row_block + column_block + t[TENSOR]) & timing[_PARTITION_MASK]
             block = t[FIRST_BLOCK] + row_block * t[BLOCK_COLUMNS] + column_block

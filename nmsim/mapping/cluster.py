@@ -16,7 +16,7 @@ from nmsim.units import element_bits
 
 def shared_side(key: MainloopKey, group: Group, cluster: int) -> int | None:
     """Side of the output whose operand is shared: 0 that of the rows m, 1 that of the columns n, None where no tile has a neighbour."""
-    of_m, of_n = _tile_bytes(key)
+    of_m, of_n = tile_bytes(key)
     beside = -(-group.n // key.cta_tile[1]), -(-group.m // key.cta_tile[0])
     for side in (0, 1) if of_m >= of_n else (1, 0):
         if 1 < cluster <= beside[side]:
@@ -27,10 +27,10 @@ def shared_side(key: MainloopKey, group: Group, cluster: int) -> int | None:
 def l2_bytes_per_k_tile(key: MainloopKey, group: Group, cluster: int) -> float:
     """What one CTA asks the L2 for, per k-tile, on average."""
     side = shared_side(key, group, cluster)
-    return key.copy_bytes - (0.0 if side is None else _tile_bytes(key)[side] * (1 - 1 / cluster))
+    return key.copy_bytes - (0.0 if side is None else tile_bytes(key)[side] * (1 - 1 / cluster))
 
 
-def _tile_bytes(key: MainloopKey) -> tuple[int, int]:
+def tile_bytes(key: MainloopKey) -> tuple[int, int]:
     """Bytes of a k-tile of operand A, with its metadata, and of B."""
     of_b = key.cta_tile[1] * key.cta_tile[2] * element_bits(key.dtype) // 8
     return key.copy_bytes - of_b, of_b

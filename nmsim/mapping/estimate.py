@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nmsim.arch.spec import GpuSpec, MmaSpec
-from nmsim.mapping.cluster import l2_bytes_per_k_tile
+from nmsim.mapping.cluster import l2_bytes_per_k_tile, tile_bytes
 from nmsim.mapping.ctas import count_ctas
 from nmsim.mapping.plan import MainloopKey
 from nmsim.mapping.problem import Problem
 from nmsim.rules.fragments import Fragments, strip_bytes, strips_of
-from nmsim.units import element_bits
 
 _FIRST_OPERANDS_CYCLES = 700
 """An unloaded way of the first operands from DRAM, and the fill of the pipe."""
@@ -75,8 +74,7 @@ def _walk(spec: GpuSpec, problem: Problem, key: MainloopKey, occupancy: int) -> 
     """
     group, (tile_m, tile_n, tile_k) = problem.groups[0], key.cta_tile
     tiles_m, tiles_n = -(-group.m // tile_m), -(-group.n // tile_n)
-    of_a = key.copy_bytes - tile_n * tile_k * element_bits(key.dtype) // 8
-    walked = float(tiles_m * of_a * -(-group.k // tile_k))
+    walked = float(tiles_m * tile_bytes(key)[0] * -(-group.k // tile_k))
     width = max(spec.kernels.raster_width_for(compressed=problem.pattern is not None), spec.sm.count * occupancy // tiles_m, 1)
     return walked, walked * (-(-tiles_n // width) - 1)
 

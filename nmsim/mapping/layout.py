@@ -13,7 +13,9 @@ from nmsim.mapping.problem import Tensor, View
 from nmsim.rules import box
 
 _GATHERED_INTERLEAVES = 2
-"""Of a gathered row in one L2 block: a grain of look-ups, as `l2.block_bytes` is. 1 to 4 move no step tested by more than 1 %."""
+"""Of a gathered row in one L2 block: a grain of look-ups, as `l2.block_bytes` is.
+
+One instead of two moves BERT-large's tile-wise step by 0.4 % and the V100's tile-wise GEMMs by up to 4 %."""
 _ALIGNMENT_BYTES = 2 << 20
 """Tensors start on 2 MiB, the page size of the device allocator."""
 
